@@ -27,7 +27,6 @@ HOT = (
     "_apply_results",
     "_write_dead_letter",
     "acknowledge_batch",
-    "load_waiting_keys",
     "_handle_new_messages",
     "_store_unfinished",
 )

@@ -2,45 +2,74 @@
 
 from collections.abc import Collection
 
-import asyncpg
 import orjson
+from sqlalchemy import any_, bindparam, or_, select
+from sqlalchemy.dialects.postgresql import insert
 
 from caravan.database import Database, UnitOfWork
+from caravan.database import tables as sql
+from caravan.database.query import Query
+from caravan.database.tables import col, list_columns
+from services.catalog import tables
 from services.catalog.model import Category
 
 
-def _to_category(row: asyncpg.Record) -> Category:
-    return Category(row["name"], orjson.loads(row["attributes"]), row["free"])
+def _to_category(name: str, attributes: str, free: bool) -> Category:
+    return Category(name, orjson.loads(attributes), free)
+
+
+def _to_versioned_category(version: int, name: str, attributes: str, free: bool) -> tuple[Category, int]:
+    return _to_category(name, attributes, free), version
+
+
+_COLUMNS = list_columns(tables.Category, Category)
+_AFTER = bindparam("after", type_=sql.TEXT)
+_FIND = Query(
+    select(*_COLUMNS).where(col(tables.Category.name) == any_(bindparam("names", type_=sql.ARRAY(sql.TEXT)))),
+    _to_category,
+)
+_LIST = Query(
+    select(col(tables.Category.version), *_COLUMNS)
+    .where(or_(_AFTER.is_(None), col(tables.Category.name) > _AFTER))
+    .order_by(col(tables.Category.name))
+    .limit(bindparam("limit")),
+    _to_versioned_category,
+)
+_LOCK_VERSION = Query(
+    select(col(tables.Category.version)).where(col(tables.Category.name) == bindparam("name")).with_for_update(), int
+)
+_INSERT = insert(tables.Category).values(
+    name=bindparam("name"), attributes=bindparam("attributes"), free=bindparam("free"), version=1
+)
+_SAVE = Query(
+    _INSERT.on_conflict_do_update(
+        index_elements=["name"],
+        set_={
+            "attributes": _INSERT.excluded.attributes,
+            "free": _INSERT.excluded.free,
+            "version": col(tables.Category.version) + 1,
+        },
+    ).returning(col(tables.Category.version)),
+    int,
+)
 
 
 async def find_categories(uow: UnitOfWork, names: Collection[str]) -> dict[str, Category]:
-    rows = await uow.fetch("SELECT name, attributes, free FROM category WHERE name = ANY($1)", list(names))
-    return {row["name"]: _to_category(row) for row in rows}
+    return {category.name: category for category in await _FIND.fetch_all(uow, names=list(names))}
 
 
 async def list_categories(database: Database, after: str | None, limit: int) -> list[tuple[Category, int]]:
-    rows = await database.fetch(
-        "SELECT name, attributes, free, version FROM category WHERE $1::text IS NULL OR name > $1 ORDER BY name"
-        " LIMIT $2",
-        after,
-        limit,
-    )
-    return [(_to_category(row), row["version"]) for row in rows]
+    """Each with its version."""
+    return await _LIST.fetch_all(database, after=after, limit=limit)
 
 
 async def lock_category_version(uow: UnitOfWork, name: str) -> int | None:
-    """Its version."""
-    version: int | None = await uow.fetchval("SELECT version FROM category WHERE name = $1 FOR UPDATE", name)
-    return version
+    return await _LOCK_VERSION.fetch_value(uow, name=name)
 
 
 async def save_category(uow: UnitOfWork, category: Category) -> int:
-    version: int = await uow.fetchval(
-        "INSERT INTO category (name, attributes, free, version) VALUES ($1, $2, $3, 1)"
-        " ON CONFLICT (name) DO UPDATE SET attributes = EXCLUDED.attributes, free = EXCLUDED.free,"
-        " version = category.version + 1 RETURNING version",
-        category.name,
-        orjson.dumps(category.attributes).decode(),
-        category.free,
-    )
+    """Its version now."""
+    attributes = orjson.dumps(category.attributes).decode()
+    version = await _SAVE.fetch_value(uow, name=category.name, attributes=attributes, free=category.free)
+    assert version is not None
     return version

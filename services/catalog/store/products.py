@@ -1,77 +1,70 @@
 """The queries of products, and the search over them."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
-import asyncpg
 import orjson
+from sqlalchemy import any_, bindparam, select
 
 from caravan.database import Database, UnitOfWork
+from caravan.database import tables as sql
+from caravan.database.query import Query, Upsert
+from caravan.database.tables import col, list_columns, list_fields
 from caravan.money import Money
+from services.catalog import tables
 from services.catalog.model import Product, build_prefix_query, fold_accents, sanitize_search
 
-PRODUCT_COLUMNS = (
-    "sku, name, description, category, price, currency, attributes, active, version, created_at, updated_at"
+
+class OfferRow(NamedTuple):
+    sku: str
+    name: str
+    category: str
+    price: int
+    currency: str
+
+
+_COLUMNS: dict[str, Callable[[Product], Any]] = {
+    **{name: attrgetter(name) for name in list_fields(Product)},
+    "price": lambda product: product.price.amount,
+    "currency": lambda product: product.price.currency,
+    "attributes": lambda product: orjson.dumps(product.attributes).decode(),
+}
+"""How each column is read from a product; `_to_product` is the way back."""
+
+
+def _to_product(*columns: Any) -> Product:
+    values = dict(zip(_COLUMNS, columns, strict=True))
+    values["price"] = Money(amount=values["price"], currency=values.pop("currency"))
+    values["attributes"] = orjson.loads(values["attributes"])
+    return Product(**values)
+
+
+_SELECT = select(*[getattr(tables.Product, name) for name in _COLUMNS])
+_IS_AMONG_SKUS = col(tables.Product.sku) == any_(bindparam("skus", type_=sql.ARRAY(sql.TEXT)))
+_FIND_OFFERS = Query(
+    select(*list_columns(tables.Product, OfferRow)).where(_IS_AMONG_SKUS, col(tables.Product.active)), OfferRow
 )
+_FIND = Query(_SELECT.where(col(tables.Product.sku) == bindparam("sku")), _to_product)
+_LOCK = Query(_SELECT.where(_IS_AMONG_SKUS).order_by(col(tables.Product.sku)).with_for_update(), _to_product)
+_SAVE = Upsert(tables.Product, _COLUMNS, condition="product.version = excluded.version - 1")
 
 
-def _to_product(row: asyncpg.Record) -> Product:
-    return Product(
-        sku=row["sku"],
-        name=row["name"],
-        description=row["description"],
-        category=row["category"],
-        price=Money(amount=row["price"], currency=row["currency"]),
-        attributes=orjson.loads(row["attributes"]),
-        active=row["active"],
-        version=row["version"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-    )
-
-
-async def find_offers(database: Database, skus: Collection[str]) -> list[asyncpg.Record]:
-    return await database.fetch(
-        "SELECT sku, name, category, price, currency FROM product WHERE sku = ANY($1) AND active", list(skus)
-    )
+async def find_offers(database: Database, skus: Collection[str]) -> list[OfferRow]:
+    return await _FIND_OFFERS.fetch_all(database, skus=list(skus))
 
 
 async def find_product(database: Database, sku: str) -> Product | None:
-    row = await database.fetchrow(f"SELECT {PRODUCT_COLUMNS} FROM product WHERE sku = $1", sku)
-    return _to_product(row) if row else None
+    return await _FIND.fetch_one(database, sku=sku)
 
 
 async def lock_products(uow: UnitOfWork, skus: Collection[str]) -> dict[str, Product]:
-    rows = await uow.fetch(
-        f"SELECT {PRODUCT_COLUMNS} FROM product WHERE sku = ANY($1) ORDER BY sku FOR UPDATE", list(skus)
-    )
-    return {row["sku"]: _to_product(row) for row in rows}
+    return {product.sku: product for product in await _LOCK.fetch_all(uow, skus=list(skus))}
 
 
 async def save_products(uow: UnitOfWork, products: Sequence[Product]) -> int:
     """Write each product over its version before, or as a new one; how many could be written."""
-    ordered = sorted(products, key=lambda product: product.sku)
-    return await uow.execute(
-        f"INSERT INTO product ({PRODUCT_COLUMNS}) SELECT *"
-        " FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::jsonb[],"
-        " $8::bool[], $9::int[],"
-        " $10::timestamptz[], $11::timestamptz[]) ON CONFLICT (sku) DO UPDATE"
-        " SET name = EXCLUDED.name, description = EXCLUDED.description, category = EXCLUDED.category,"
-        " price = EXCLUDED.price, currency = EXCLUDED.currency, attributes = EXCLUDED.attributes,"
-        " active = EXCLUDED.active, version = EXCLUDED.version,"
-        " updated_at = EXCLUDED.updated_at WHERE product.version = EXCLUDED.version - 1",
-        [p.sku for p in ordered],
-        [p.name for p in ordered],
-        [p.description for p in ordered],
-        [p.category for p in ordered],
-        [p.price.amount for p in ordered],
-        [p.price.currency for p in ordered],
-        [orjson.dumps(p.attributes).decode() for p in ordered],
-        [p.active for p in ordered],
-        [p.version for p in ordered],
-        [p.created_at for p in ordered],
-        [p.updated_at for p in ordered],
-    )
+    return await _SAVE.execute(uow, sorted(products, key=lambda product: product.sku))
 
 
 class ProductFilter(NamedTuple):
@@ -147,11 +140,11 @@ async def search_products(
         )
     direction = "DESC" if sort_order.descending else "ASC"
     rows = await database.fetch(
-        f"SELECT {PRODUCT_COLUMNS}, {expression} AS sort_value FROM product WHERE {' AND '.join(conditions)}"
+        f"SELECT {', '.join(_COLUMNS)}, {expression} AS sort_value FROM product WHERE {' AND '.join(conditions)}"
         f" ORDER BY {expression} {direction}, sku {direction} LIMIT {limit:d}",
         *arguments,
     )
-    return [(_to_product(row), row["sort_value"]) for row in rows]
+    return [(_to_product(*columns), sort_value) for *columns, sort_value in rows]
 
 
 def _to_like_prefix(text: str) -> str:

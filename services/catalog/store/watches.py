@@ -2,35 +2,61 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
+from sqlalchemy import bindparam, delete
+from sqlalchemy.dialects.postgresql import insert
 
 from caravan.database import UnitOfWork
+from caravan.database.query import Query
+from caravan.database.tables import col, list_columns
 from services.catalog.model import Product
+from services.catalog.tables import Alert, Watch
+
+
+class WatchStart(NamedTuple):
+    """Since when a user watches a product, and what it cost then."""
+
+    since: datetime
+    price: int
+    currency: str
+
+
+_INSERT = insert(Watch)
+_INSERT_WATCH = Query(
+    _INSERT.on_conflict_do_update(index_elements=["sku", "user_id"], set_={"email": _INSERT.excluded.email}).returning(
+        *list_columns(Watch, WatchStart)
+    ),
+    WatchStart,
+)
+_DELETE_WATCH = Query(
+    delete(Watch).where(col(Watch.sku) == bindparam("sku"), col(Watch.user_id) == bindparam("user_id"))
+)
+_DELETE_ALERT = Query(delete(Alert).where(col(Alert.sku) == bindparam("sku"), col(Alert.kind) == bindparam("kind")))
 
 
 async def insert_watch(
     uow: UnitOfWork, identifier: UUID, product: Product, user_id: UUID, email: str, now: datetime
-) -> asyncpg.Record:
-    """Since when the user watches the product, and what it cost then."""
-    row = await uow.fetchrow(
-        "INSERT INTO watch (id, sku, user_id, email, since, price, currency) VALUES ($1, $2, $3, $4, $5, $6, $7)"
-        " ON CONFLICT (sku, user_id) DO UPDATE SET email = EXCLUDED.email RETURNING since, price, currency",
-        identifier,
-        product.sku,
-        user_id,
-        email,
-        now,
-        product.price.amount,
-        product.price.currency,
+) -> WatchStart:
+    """One that the user has already stays as it began, with the new e-mail."""
+    start = await _INSERT_WATCH.fetch_one(
+        uow,
+        id=identifier,
+        sku=product.sku,
+        user_id=user_id,
+        email=email,
+        since=now,
+        price=product.price.amount,
+        currency=product.price.currency,
     )
-    assert row is not None
-    return row
+    assert start is not None
+    return start
 
 
 async def delete_watch(uow: UnitOfWork, sku: str, user_id: UUID) -> None:
-    await uow.execute("DELETE FROM watch WHERE sku = $1 AND user_id = $2", sku, user_id)
+    await _DELETE_WATCH.execute(uow, sku=sku, user_id=user_id)
 
 
 async def record_available_units(uow: UnitOfWork, units: Mapping[str, tuple[int, int]]) -> list[str]:
@@ -111,4 +137,4 @@ async def end_watches(uow: UnitOfWork, alert: asyncpg.Record, limit: int) -> lis
 
 
 async def delete_alert(uow: UnitOfWork, sku: str, kind: str) -> None:
-    await uow.execute("DELETE FROM alert WHERE sku = $1 AND kind = $2", sku, kind)
+    await _DELETE_ALERT.execute(uow, sku=sku, kind=kind)

@@ -39,9 +39,9 @@ async def get_email(context: CatalogContext, caller: Caller) -> str:
 async def watch_product(
     context: CatalogContext, uow: UnitOfWork, caller: Caller, product: Product, email: str
 ) -> WatchDocument:
-    row = await watches.insert_watch(uow, new_id(), product, caller.user_id, email, context.clock())
+    start = await watches.insert_watch(uow, new_id(), product, caller.user_id, email, context.clock())
     return WatchDocument(
-        sku=product.sku, email=email, since=row["since"], price=Money(amount=row["price"], currency=row["currency"])
+        sku=product.sku, email=email, since=start.since, price=Money(amount=start.price, currency=start.currency)
     )
 
 
