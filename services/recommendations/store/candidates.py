@@ -3,13 +3,42 @@
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
+from sqlalchemy import all_, and_, any_, bindparam, func, null, select
+
 from caravan.database import Database
+from caravan.database import tables as sql
+from caravan.database.query import Query
+from caravan.database.tables import col
+from services.recommendations import tables
 from services.recommendations.model import Candidate, Product, PurchasedSku
 
 MAX_ORDERS = 200
 MAX_SKUS = 2000
 """Of a user's history the last orders are looked at, and of these at most so many skus."""
 IS_BUYABLE = "p.active AND p.available > 0"
+
+_SKU, _CATEGORY = col(tables.Product.sku), col(tables.Product.category)
+_IS_BUYABLE = and_(col(tables.Product.active), col(tables.Product.available) > 0)
+_CATEGORIES = bindparam("categories", type_=sql.ARRAY(sql.TEXT))
+_FIND_PRODUCTS = Query(
+    select(_SKU, col(tables.Product.name), _CATEGORY, col(tables.Product.active), _IS_BUYABLE).where(
+        any_(bindparam("skus", type_=sql.ARRAY(sql.TEXT))) == _SKU, col(tables.Product.product_version) > 0
+    ),
+    Product,
+)
+_POPULAR = (
+    select(_SKU, col(tables.Product.name))
+    .join(tables.Sold, col(tables.Sold.sku) == _SKU)
+    .where(_IS_BUYABLE, col(tables.Sold.orders) > 0, all_(bindparam("excluded", type_=sql.ARRAY(sql.TEXT))) != _SKU)
+    .limit(bindparam("limit"))
+)
+_FIND_POPULAR_IN_CATEGORIES = Query(
+    _POPULAR.add_columns(_CATEGORY)
+    .where(any_(_CATEGORIES) == _CATEGORY)
+    .order_by(func.array_position(_CATEGORIES, _CATEGORY), col(tables.Sold.orders).desc(), _SKU),
+    Candidate,
+)
+_FIND_POPULAR = Query(_POPULAR.add_columns(null()).order_by(col(tables.Sold.orders).desc(), _SKU), Candidate)
 
 
 async def find_history(database: Database, user_id: UUID) -> list[PurchasedSku]:
@@ -30,12 +59,7 @@ async def find_history(database: Database, user_id: UUID) -> list[PurchasedSku]:
 
 async def find_products(database: Database, skus: Collection[str]) -> dict[str, Product]:
     """Those of the skus that the catalogue has described."""
-    rows = await database.fetch(
-        f"SELECT sku, name, category, active, {IS_BUYABLE} AS buyable FROM product p"
-        " WHERE sku = ANY($1) AND product_version > 0",
-        list(skus),
-    )
-    return {row["sku"]: Product(**row) for row in rows}
+    return {product.sku: product for product in await _FIND_PRODUCTS.fetch_all(database, skus=list(skus))}
 
 
 async def find_bought_together(
@@ -60,23 +84,11 @@ async def find_popular_in_categories(
     database: Database, categories: Sequence[str], excluded: Collection[str], limit: int
 ) -> list[Candidate]:
     """Most often bought in these categories, the first category first."""
-    rows = await database.fetch(
-        "SELECT p.sku, p.name, p.category AS because FROM sold s JOIN product p USING (sku)"
-        f" WHERE {IS_BUYABLE} AND s.orders > 0 AND p.category = ANY($1) AND p.sku <> ALL($2)"
-        " ORDER BY array_position($1, p.category), s.orders DESC, p.sku LIMIT $3",
-        list(categories),
-        list(excluded),
-        limit,
+    return await _FIND_POPULAR_IN_CATEGORIES.fetch_all(
+        database, categories=list(categories), excluded=list(excluded), limit=limit
     )
-    return [Candidate(**row) for row in rows]
 
 
 async def find_popular(database: Database, excluded: Collection[str], limit: int) -> list[Candidate]:
     """Most often bought of all."""
-    rows = await database.fetch(
-        "SELECT p.sku, p.name, NULL AS because FROM sold s JOIN product p USING (sku)"
-        f" WHERE {IS_BUYABLE} AND s.orders > 0 AND p.sku <> ALL($1) ORDER BY s.orders DESC, p.sku LIMIT $2",
-        list(excluded),
-        limit,
-    )
-    return [Candidate(**row) for row in rows]
+    return await _FIND_POPULAR.fetch_all(database, excluded=list(excluded), limit=limit)
