@@ -4,7 +4,6 @@ from datetime import date, timedelta
 from typing import Any
 
 import asyncpg
-import orjson
 
 from caravan.errors import NotFound
 from caravan.service import ServiceContext
@@ -87,15 +86,13 @@ async def build_dashboard(context: AnalyticsContext) -> Dashboard:
 
 
 async def get_daily_report(context: AnalyticsContext, day: date) -> DailyReport:
-    row = await reports.find_daily_report(context.database, day)
-    if row is None:
+    report = await reports.find_daily_report(context.database, day)
+    if report is None:
         raise NotFound(
             f"no report of {day}: it is written within minutes after the day has ended (UTC), from the first day with "
             "an order on"
         )
-    return DailyReport(
-        day=row["day"], revision=row["revision"], written_at=row["written_at"], **orjson.loads(row["document"])
-    )
+    return report
 
 
 async def write_daily_reports(context: AnalyticsContext) -> bool:

@@ -26,7 +26,6 @@ JUSTIFIED = re.compile(
 _TOUCHES_TABLE = re.compile(r"\b(FROM|INTO|UPDATE)\b")
 
 OWED = {
-    "services.analytics.store.reports",
     "services.notifications.store.campaigns",
     "services.notifications.store.dead_letters",
     "services.notifications.store.notifications",

@@ -10,7 +10,9 @@ import orjson
 
 from caravan.audit import AuditRecorded
 from caravan.database import Database, UnitOfWork
+from caravan.database.query import Upsert
 from caravan.messages import Delivery
+from services.analytics.tables import AuditRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,27 +26,29 @@ class AuditFilter:
     until: datetime | None = None
 
 
-async def insert_records(uow: UnitOfWork, deliveries: Sequence[Delivery[AuditRecorded]]) -> None:
-    records = [delivery.message for delivery in deliveries]
-    await uow.execute(
-        "INSERT INTO audit_record (id, time, actor, action, target, result, details, trace_id)"
-        " SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[],"
-        " $7::json[], $8::text[])"
-        " ON CONFLICT DO NOTHING",
-        [delivery.id for delivery in deliveries],
-        [delivery.time for delivery in deliveries],
-        [_replace_nul(item.actor) for item in records],
-        [_replace_nul(item.action) for item in records],
-        [_replace_nul(item.target) for item in records],
-        [_replace_nul(item.result) for item in records],
-        [orjson.dumps(item.details).decode() for item in records],
-        [_replace_nul(item.trace_id) if item.trace_id else None for item in records],
-    )
-
-
 def _replace_nul(text: str) -> str:
     """A deed is recorded whatever its target was called; Postgres has no NUL."""
     return text.replace("\x00", "\ufffd")
+
+
+_INSERT: Upsert[Delivery[AuditRecorded]] = Upsert(
+    AuditRecord,
+    {
+        "id": lambda delivery: delivery.id,
+        "time": lambda delivery: delivery.time,
+        "actor": lambda delivery: _replace_nul(delivery.message.actor),
+        "action": lambda delivery: _replace_nul(delivery.message.action),
+        "target": lambda delivery: _replace_nul(delivery.message.target),
+        "result": lambda delivery: _replace_nul(delivery.message.result),
+        "details": lambda delivery: orjson.dumps(delivery.message.details).decode(),
+        "trace_id": lambda delivery: _replace_nul(delivery.message.trace_id or "") or None,
+    },
+    changes=(),
+)
+
+
+async def insert_records(uow: UnitOfWork, deliveries: Sequence[Delivery[AuditRecorded]]) -> None:
+    await _INSERT.execute(uow, deliveries)
 
 
 async def search_records(

@@ -10,9 +10,14 @@ Sums are ranked within their currency: 5,000 yen are no more than 40 pounds beca
 from datetime import date, datetime
 
 import asyncpg
+import orjson
+from sqlalchemy import bindparam, select
 
 from caravan.database import Database, UnitOfWork
-from services.analytics.schemas import Grouping, Ranking
+from caravan.database.query import Query
+from caravan.database.tables import col
+from services.analytics import tables
+from services.analytics.schemas import DailyReport, Grouping, Ranking
 
 MAX_ROWS = 10_000
 """So many rows of a report are given out: the first hours, or of each currency those with the most revenue."""
@@ -61,6 +66,15 @@ ROWS_BY: dict[Grouping, str] = {
         f" ORDER BY {RANK.format(key='category')}, 3"
     ),
 }
+
+
+def _to_daily_report(day: date, document: str, revision: int, written_at: datetime) -> DailyReport:
+    return DailyReport(day=day, revision=revision, written_at=written_at, **orjson.loads(document))
+
+
+_FIND_DAILY_REPORT = Query(
+    select(tables.DailyReport).where(col(tables.DailyReport.day) == bindparam("day")), _to_daily_report
+)
 
 
 async def fetch_sales(database: Database, since: datetime, until: datetime, by: Grouping) -> list[asyncpg.Record]:
@@ -163,5 +177,5 @@ async def write_daily_reports(uow: UnitOfWork, first: date, last: date, now: dat
     return [row["day"] for row in rows]
 
 
-async def find_daily_report(database: Database, day: date) -> asyncpg.Record | None:
-    return await database.fetchrow("SELECT day, document, revision, written_at FROM daily_report WHERE day = $1", day)
+async def find_daily_report(database: Database, day: date) -> DailyReport | None:
+    return await _FIND_DAILY_REPORT.fetch_one(database, day=day)
