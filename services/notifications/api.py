@@ -1,7 +1,8 @@
 """The HTTP entry point of notifications: sent messages, users' preferences, and campaigns."""
 
+from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import asyncpg
@@ -189,9 +190,9 @@ async def post_campaign(
     async def create_campaign() -> Response:
         async with context.database.unit_of_work() as uow:
             campaign = await create.create_campaign(context, uow, body, caller.audit_name)
-            view = _to_campaign_view({**campaign, "segment": orjson.dumps(campaign["segment"])}, [])
+            view = _to_campaign_view(campaign, [])
             return idempotent_request.store(
-                uow, 201, view.model_dump_json().encode(), {"Location": f"/v1/campaigns/{campaign['id']}"}
+                uow, 201, view.model_dump_json().encode(), {"Location": f"/v1/campaigns/{campaign.id}"}
             )
 
     return await idempotent_request.execute(context.database, create_campaign)
@@ -205,12 +206,12 @@ async def list_campaigns(
     database = context.database
     before = decode_cursor(cursor, UUID)
     rows = await campaigns.list_campaigns(database, before[0] if before else None, limit + 1)
-    runs = await campaigns.list_runs(database, [campaign["id"] for campaign in rows[:limit]], RUNS_SHOWN)
+    runs = await campaigns.list_runs(database, [campaign.id for campaign in rows[:limit]], RUNS_SHOWN)
     return make_page_response(
         rows,
         limit,
-        lambda campaign: _to_campaign_view(campaign, [run for run in runs if run["campaign_id"] == campaign["id"]]),
-        lambda campaign: (campaign["id"],),
+        lambda campaign: _to_campaign_view(campaign, [run for run in runs if run["campaign_id"] == campaign.id]),
+        lambda campaign: (campaign.id,),
     )
 
 
@@ -246,21 +247,21 @@ async def _build_campaign_response(context: NotificationsContext, campaign_id: U
     )
 
 
-def _to_campaign_view(campaign: Any, runs: list[asyncpg.Record]) -> CampaignView:
-    run_views = [_to_run_view(run, stopped=campaign["stopped"]) for run in runs]
+def _to_campaign_view(campaign: campaigns.Campaign, runs: list[asyncpg.Record]) -> CampaignView:
+    run_views = [_to_run_view(run, stopped=campaign.stopped) for run in runs]
     status: CampaignStatus = "done"
-    if campaign["stopped"]:
+    if campaign.stopped:
         status = "stopped"
     elif any(run.status in ("writing", "sending") for run in run_views):
         status = "running"
-    elif campaign["next_at"] is not None:
+    elif campaign.next_at is not None:
         status = "scheduled"
     return CampaignView.model_validate(
         {
-            **campaign,
-            "segment": orjson.loads(campaign["segment"]),
+            **asdict(campaign),
+            "segment": orjson.loads(campaign.segment),
             "status": status,
-            "next_run_at": campaign["next_at"],
+            "next_run_at": campaign.next_at,
             "runs": run_views,
         }
     )

@@ -1,123 +1,181 @@
-"""The queries of campaigns, their runs, and the customers whom they can reach."""
+"""The queries of campaigns, their runs, and their messages that wait."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
-import orjson
+from sqlalchemy import (
+    ColumnElement,
+    any_,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as insert_or_skip
 
 from caravan.database import Database, UnitOfWork
+from caravan.database import tables as sql
+from caravan.database.query import Query
+from caravan.database.tables import col, list_columns
+from services.notifications import tables
 
 
 @dataclass(frozen=True, slots=True)
-class Recipient:
-    user_id: UUID
-    email: str
+class Campaign:
+    """`segment` is JSON."""
+
+    id: UUID
     name: str
-    active: bool
-    version: int
-    registered_at: datetime
-    verified: bool = True
-    """The address is known to be theirs."""
+    subject: str
+    text: str
+    segment: str
+    cron: str | None
+    time_zone: str
+    next_at: datetime | None
+    stopped: bool
+    created_by: str
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Audience:
-    """Whom a run is for: customers registered in a span of time, who have, or have not, ordered since a moment (ids
-    made then and later).
-    """
+class WritingRun:
+    """A run that has messages to write, with its campaign's segment as JSON."""
 
-    registered_after: datetime | None
-    registered_before: datetime
-    ordered_since: UUID | None
-    not_ordered_since: UUID | None
+    id: UUID
+    campaign_id: UUID
+    position: UUID | None
+    recipients: int
+    written: int
+    started_at: datetime
+    segment: str
 
 
-async def upsert_recipients(uow: UnitOfWork, recipients: Sequence[Recipient]) -> None:
-    """Write what is known of users; an older version of one changes nothing, save that the time of registering is the
-    first known.
-    """
-    newest = {r.user_id: r for r in sorted(recipients, key=lambda r: (r.user_id, r.version))}
-    columns = zip(
-        *((r.user_id, r.email, r.name, r.active, r.version, r.registered_at, r.verified) for r in newest.values()),
-        strict=True,
+class ScheduledRun(NamedTuple):
+    campaign_id: UUID
+    at: datetime
+
+
+_INFINITY: ColumnElement[datetime] = literal_column("'infinity'")
+"""When the messages of a stopped campaign are due."""
+_NOW = bindparam("now", type_=sql.TIMESTAMPTZ)
+_CAMPAIGN_ID = bindparam("campaign_id", type_=sql.UUID)
+
+
+_IS_CAMPAIGN = col(tables.Campaign.id) == _CAMPAIGN_ID
+_BEFORE = bindparam("before", type_=sql.UUID)
+_SELECT_CAMPAIGN = select(*list_columns(tables.Campaign, Campaign))
+_INSERT_CAMPAIGN = Query(insert(tables.Campaign))
+_FIND_CAMPAIGN = Query(_SELECT_CAMPAIGN.where(_IS_CAMPAIGN), Campaign)
+_LOCK_CAMPAIGN = Query(_SELECT_CAMPAIGN.where(_IS_CAMPAIGN).with_for_update(), Campaign)
+_LIST_CAMPAIGNS = Query(
+    _SELECT_CAMPAIGN.where(or_(_BEFORE.is_(None), col(tables.Campaign.id) < _BEFORE))
+    .order_by(col(tables.Campaign.id).desc())
+    .limit(bindparam("limit")),
+    Campaign,
+)
+_FIND_CONTENTS = Query(
+    select(col(tables.Campaign.id), col(tables.Campaign.subject), col(tables.Campaign.text)).where(
+        col(tables.Campaign.id) == any_(bindparam("campaigns", type_=sql.ARRAY(sql.UUID)))
+    ),
+    lambda campaign_id, subject, text: (str(campaign_id), {"subject": subject, "text": text}),
+)
+_FIND_SCHEDULED = Query(
+    select(col(tables.Campaign.id), col(tables.Campaign.next_at))
+    .where(col(tables.Campaign.next_at).is_not(None), ~col(tables.Campaign.stopped))
+    .order_by(col(tables.Campaign.next_at))
+    .limit(bindparam("limit")),
+    ScheduledRun,
+)
+_SET_NEXT_RUN = Query(update(tables.Campaign).where(_IS_CAMPAIGN).values(next_at=bindparam("next_at")))
+_SET_STOPPED = Query(update(tables.Campaign).where(_IS_CAMPAIGN).values(stopped=bindparam("stopped")))
+
+_IS_RUN_OF_CAMPAIGN = col(tables.CampaignRun.campaign_id) == _CAMPAIGN_ID
+_INSERT_RUN = Query(
+    insert_or_skip(tables.CampaignRun)
+    .values(
+        id=bindparam("run_id"),
+        campaign_id=_CAMPAIGN_ID,
+        due_at=bindparam("due_at"),
+        state=bindparam("state"),
+        recipients=bindparam("recipients"),
+        started_at=_NOW,
+        moved_at=_NOW,
     )
-    await uow.execute(
-        "INSERT INTO recipient AS r (user_id, email, name, active, version, registered_at, verified)"
-        " SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::int[], $6::timestamptz[],"
-        " $7::boolean[])"
-        " ON CONFLICT (user_id) DO UPDATE SET registered_at = least(r.registered_at, excluded.registered_at),"
-        " email = CASE WHEN excluded.version > r.version THEN excluded.email ELSE r.email END,"
-        " name = CASE WHEN excluded.version > r.version THEN excluded.name ELSE r.name END,"
-        " active = CASE WHEN excluded.version > r.version THEN excluded.active ELSE r.active END,"
-        " verified = CASE WHEN excluded.version > r.version THEN excluded.verified ELSE r.verified END,"
-        " version = greatest(r.version, excluded.version)",
-        *(list(column) for column in columns),
+    .on_conflict_do_nothing(constraint="campaign_run_once")
+)
+_FIND_WRITING_RUNS = Query(
+    select(col(tables.CampaignRun.id))
+    .where(_IS_RUN_OF_CAMPAIGN, col(tables.CampaignRun.state) == "writing")
+    .order_by(col(tables.CampaignRun.due_at)),
+    UUID,
+)
+_ADVANCE_RUN = Query(
+    update(tables.CampaignRun)
+    .where(col(tables.CampaignRun.id) == bindparam("run_id"))
+    .values(
+        position=func.coalesce(bindparam("position", type_=sql.UUID), col(tables.CampaignRun.position)),
+        written=col(tables.CampaignRun.written) + bindparam("written"),
+        moved_at=_NOW,
+        state=case((bindparam("is_complete", type_=sql.BOOLEAN), "written"), else_=col(tables.CampaignRun.state)),
     )
+)
+_WRITE_MISSED_RUNS = Query(
+    update(tables.CampaignRun)
+    .where(_IS_RUN_OF_CAMPAIGN, col(tables.CampaignRun.state) == "missed")
+    .values(state="writing", started_at=_NOW, moved_at=_NOW)
+)
+_FIND_STALLED = Query(
+    select(col(tables.Campaign.id))
+    .distinct()
+    .join(tables.CampaignRun, col(tables.CampaignRun.campaign_id) == col(tables.Campaign.id))
+    .where(col(tables.CampaignRun.state) == "writing", col(tables.CampaignRun.moved_at) <= bindparam("moved_before"))
+    .where(~col(tables.Campaign.stopped)),
+    UUID,
+)
+
+_IS_PENDING = col(tables.Notification.state) == "pending"
+_IS_PENDING_OF_CAMPAIGN = (
+    _IS_PENDING,
+    col(tables.Notification.run_id).in_(select(col(tables.CampaignRun.id)).where(_IS_RUN_OF_CAMPAIGN)),
+)
+_HOLD_MESSAGES = Query(update(tables.Notification).where(*_IS_PENDING_OF_CAMPAIGN).values(due_at=_INFINITY))
+_RELEASE_MESSAGES = Query(
+    update(tables.Notification)
+    .where(*_IS_PENDING_OF_CAMPAIGN, col(tables.Notification.due_at) == _INFINITY)
+    .values(due_at=_NOW)
+)
+_SUPPRESS_PENDING = Query(
+    update(tables.Notification)
+    .where(col(tables.Notification.user_id) == bindparam("user_id"), _IS_PENDING)
+    .where(col(tables.Notification.run_id).is_not(None))
+    .values(state="suppressed", values=null())
+)
 
 
-def _build_ordered_condition(parameter: str) -> str:
-    """Whether a recipient has ordered since then: its notification is there, or was deleted for its age and the last
-    one's id kept.
-    """
-    return (
-        f"(EXISTS (SELECT FROM notification n WHERE n.user_id = a.user_id AND n.id >= {parameter}"
-        " AND n.kind = 'order_received')"
-        f" OR EXISTS (SELECT FROM last_order l WHERE l.user_id = a.user_id AND l.notification_id >= {parameter}))"
-    )
+async def insert_campaign(uow: UnitOfWork, campaign: Campaign) -> None:
+    await _INSERT_CAMPAIGN.execute(uow, **asdict(campaign))
 
 
-_REACHABLE = f"""recipient a WHERE a.active
-    AND ($1::timestamptz IS NULL OR a.registered_at >= $1) AND a.registered_at < $2
-    AND ($3::uuid IS NULL OR {_build_ordered_condition("$3")})
-    AND ($4::uuid IS NULL OR NOT {_build_ordered_condition("$4")})"""
+async def find_campaign(database: Database, campaign_id: UUID) -> Campaign | None:
+    return await _FIND_CAMPAIGN.fetch_one(database, campaign_id=campaign_id)
 
 
-async def count_recipients(uow: UnitOfWork, audience: Audience) -> int:
-    return int(await uow.fetchval(f"SELECT count(*) FROM {_REACHABLE}", *_to_arguments(audience)))
+async def lock_campaign(uow: UnitOfWork, campaign_id: UUID) -> Campaign | None:
+    return await _LOCK_CAMPAIGN.fetch_one(uow, campaign_id=campaign_id)
 
 
-async def fetch_recipients(uow: UnitOfWork, audience: Audience, after: UUID | None, limit: int) -> list[asyncpg.Record]:
-    """The next recipients by user id."""
-    return await uow.fetch(
-        f"SELECT a.user_id, a.email, a.name FROM {_REACHABLE} AND ($5::uuid IS NULL OR a.user_id > $5)"
-        " ORDER BY a.user_id LIMIT $6",
-        *_to_arguments(audience),
-        after,
-        limit,
-    )
-
-
-def _to_arguments(audience: Audience) -> tuple[Any, ...]:
-    return audience.registered_after, audience.registered_before, audience.ordered_since, audience.not_ordered_since
-
-
-async def insert_campaign(uow: UnitOfWork, campaign: dict[str, Any]) -> None:
-    await uow.execute(
-        "INSERT INTO campaign (id, name, subject, text, segment, cron, time_zone, next_at, created_by, created_at)"
-        " VALUES ($1, $2, $3, $4, $5::json, $6, $7, $8, $9, $10)",
-        *(campaign[name] for name in ("id", "name", "subject", "text")),
-        orjson.dumps(campaign["segment"]).decode(),
-        *(campaign[name] for name in ("cron", "time_zone", "next_at", "created_by", "created_at")),
-    )
-
-
-async def find_campaign(database: Database, campaign_id: UUID) -> asyncpg.Record | None:
-    return await database.fetchrow("SELECT * FROM campaign WHERE id = $1", campaign_id)
-
-
-async def lock_campaign(uow: UnitOfWork, campaign_id: UUID) -> asyncpg.Record | None:
-    return await uow.fetchrow("SELECT * FROM campaign WHERE id = $1 FOR UPDATE", campaign_id)
-
-
-async def list_campaigns(database: Database, before: UUID | None, limit: int) -> list[asyncpg.Record]:
+async def list_campaigns(database: Database, before: UUID | None, limit: int) -> list[Campaign]:
     """The newest first."""
-    return await database.fetch(
-        "SELECT * FROM campaign WHERE $1::uuid IS NULL OR id < $1 ORDER BY id DESC LIMIT $2", before, limit
-    )
+    return await _LIST_CAMPAIGNS.fetch_all(database, before=before, limit=limit)
 
 
 async def list_runs(database: Database, campaigns: Sequence[UUID], runs_each: int) -> list[asyncpg.Record]:
@@ -138,113 +196,66 @@ async def list_runs(database: Database, campaigns: Sequence[UUID], runs_each: in
 async def insert_run(
     uow: UnitOfWork, run_id: UUID, campaign_id: UUID, due_at: datetime, state: str, recipients: int, now: datetime
 ) -> None:
-    await uow.execute(
-        "INSERT INTO campaign_run (id, campaign_id, due_at, state, recipients, started_at, moved_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $6)"
-        " ON CONFLICT (campaign_id, due_at) DO NOTHING",
-        run_id,
-        campaign_id,
-        due_at,
-        state,
-        recipients,
-        now,
+    await _INSERT_RUN.execute(
+        uow, run_id=run_id, campaign_id=campaign_id, due_at=due_at, state=state, recipients=recipients, now=now
     )
 
 
 async def set_next_run(uow: UnitOfWork, campaign_id: UUID, next_at: datetime | None) -> None:
-    await uow.execute("UPDATE campaign SET next_at = $2 WHERE id = $1", campaign_id, next_at)
+    await _SET_NEXT_RUN.execute(uow, campaign_id=campaign_id, next_at=next_at)
 
 
 async def find_writing_runs(database: Database, campaign_id: UUID) -> list[UUID]:
     """The runs that have messages to write, the oldest first."""
-    rows = await database.fetch(
-        "SELECT id FROM campaign_run WHERE campaign_id = $1 AND state = 'writing' ORDER BY due_at", campaign_id
-    )
-    return [row[0] for row in rows]
+    return await _FIND_WRITING_RUNS.fetch_values(database, campaign_id=campaign_id)
 
 
-async def lock_run(uow: UnitOfWork, run_id: UUID) -> asyncpg.Record | None:
-    """A run that is to write on, with its campaign; None when it has been stopped or is complete. Whoever stops it
-    waits for the chunk that is being written.
-    """
-    return await uow.fetchrow(
+async def lock_run(uow: UnitOfWork, run_id: UUID) -> WritingRun | None:
+    """None when it has been stopped or is complete. Whoever stops it waits for the chunk that is being written."""
+    row = await uow.fetchrow(
         "SELECT r.id, r.campaign_id, r.position, r.recipients, r.written, r.started_at, c.segment FROM campaign_run r"
         " JOIN campaign c ON c.id = r.campaign_id WHERE r.id = $1 AND r.state = 'writing' AND NOT c.stopped"
         " FOR UPDATE OF r FOR SHARE OF c",
         run_id,
     )
+    return WritingRun(*row) if row else None
 
 
 async def advance_run(
     uow: UnitOfWork, run_id: UUID, position: UUID | None, written: int, now: datetime, *, is_complete: bool
 ) -> None:
-    await uow.execute(
-        "UPDATE campaign_run SET position = coalesce($2, position), written = written + $3, moved_at = $4,"
-        " state = CASE WHEN $5 THEN 'written' ELSE state END WHERE id = $1",
-        run_id,
-        position,
-        written,
-        now,
-        is_complete,
-    )
+    await _ADVANCE_RUN.execute(uow, run_id=run_id, position=position, written=written, now=now, is_complete=is_complete)
 
 
 async def stop_campaign(uow: UnitOfWork, campaign_id: UUID) -> None:
     """No further message of it is written or sent; those of a batch that is being sent are."""
-    await uow.execute("UPDATE campaign SET stopped = true WHERE id = $1", campaign_id)
-    await uow.execute(
-        "UPDATE notification SET due_at = 'infinity' WHERE state = 'pending' AND run_id IN (SELECT id"
-        " FROM campaign_run WHERE campaign_id = $1)",
-        campaign_id,
-    )
+    await _SET_STOPPED.execute(uow, campaign_id=campaign_id, stopped=True)
+    await _HOLD_MESSAGES.execute(uow, campaign_id=campaign_id)
 
 
 async def resume_campaign(uow: UnitOfWork, campaign_id: UUID, now: datetime, *, with_missed: bool) -> None:
-    """Go on where it was stopped; `missed`: send the run that was missed, too."""
-    await uow.execute("UPDATE campaign SET stopped = false WHERE id = $1", campaign_id)
-    await uow.execute(
-        "UPDATE notification SET due_at = $2 WHERE state = 'pending' AND due_at = 'infinity'"
-        " AND run_id IN (SELECT id FROM campaign_run WHERE campaign_id = $1)",
-        campaign_id,
-        now,
-    )
+    """Go on where it was stopped; `with_missed`: send the run that was missed, too."""
+    await _SET_STOPPED.execute(uow, campaign_id=campaign_id, stopped=False)
+    await _RELEASE_MESSAGES.execute(uow, campaign_id=campaign_id, now=now)
     if with_missed:
-        await uow.execute(
-            "UPDATE campaign_run SET state = 'writing', started_at = $2, moved_at = $2"
-            " WHERE campaign_id = $1 AND state = 'missed'",
-            campaign_id,
-            now,
-        )
+        await _WRITE_MISSED_RUNS.execute(uow, campaign_id=campaign_id, now=now)
 
 
 async def suppress_pending(uow: UnitOfWork, user_id: UUID) -> None:
     """Whoever opts out gets no more of what still waits."""
-    await uow.execute(
-        "UPDATE notification SET state = 'suppressed', values = NULL"
-        " WHERE user_id = $1 AND state = 'pending' AND run_id IS NOT NULL",
-        user_id,
-    )
+    await _SUPPRESS_PENDING.execute(uow, user_id=user_id)
 
 
 async def find_contents(database: Database, campaigns: Sequence[UUID]) -> dict[str, dict[str, str]]:
     """What these campaigns say, by their id as text."""
-    rows = await database.fetch("SELECT id, subject, text FROM campaign WHERE id = ANY($1)", list(campaigns))
-    return {str(row["id"]): {"subject": row["subject"], "text": row["text"]} for row in rows}
+    return dict(await _FIND_CONTENTS.fetch_all(database, campaigns=list(campaigns)))
 
 
-async def find_scheduled(database: Database, limit: int) -> list[tuple[UUID, datetime]]:
-    """Campaigns with a run to come, the soonest first."""
-    rows = await database.fetch(
-        "SELECT id, next_at FROM campaign WHERE next_at IS NOT NULL AND NOT stopped ORDER BY next_at LIMIT $1", limit
-    )
-    return [(row[0], row[1]) for row in rows]
+async def find_scheduled(database: Database, limit: int) -> list[ScheduledRun]:
+    """The next runs of campaigns, the soonest first."""
+    return await _FIND_SCHEDULED.fetch_all(database, limit=limit)
 
 
 async def find_stalled(database: Database, now: datetime, idle: timedelta) -> list[UUID]:
     """Campaigns of which a run should write and has not for a while."""
-    rows = await database.fetch(
-        "SELECT DISTINCT c.id FROM campaign_run r JOIN campaign c ON c.id = r.campaign_id"
-        " WHERE r.state = 'writing' AND r.moved_at <= $1 AND NOT c.stopped",
-        now - idle,
-    )
-    return [row[0] for row in rows]
+    return await _FIND_STALLED.fetch_values(database, moved_before=now - idle)

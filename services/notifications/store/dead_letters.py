@@ -2,21 +2,51 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
+from sqlalchemy import and_, any_, bindparam, null, select, update
 
 from caravan.database import Database, UnitOfWork
+from caravan.database import tables as sql
+from caravan.database.query import Query
+from caravan.database.tables import col, list_columns
+from services.notifications.tables import Notification
 
 
-async def list_failed(database: Database, limit: int) -> list[asyncpg.Record]:
-    """The longest failed first. Without their values: a link to set a password is for its owner only."""
-    return await database.fetch(
-        "SELECT id, about, kind, channel, recipient, subject, reason, attempts, created_at, due_at AS failed_at"
-        " FROM notification"
-        " WHERE state = 'failed' AND discarded_at IS NULL ORDER BY due_at, id LIMIT $1",
-        limit,
-    )
+class FailedNotification(NamedTuple):
+    """It failed when it was due. Without its values: a link to set a password is for its owner only."""
+
+    id: UUID
+    about: str
+    kind: str
+    channel: str
+    recipient: str
+    subject: str | None
+    reason: str | None
+    attempts: int
+    created_at: datetime
+    due_at: datetime
+
+
+_HAS_FAILED = and_(col(Notification.state) == "failed", col(Notification.discarded_at).is_(None))
+_LIST_FAILED = Query(
+    select(*list_columns(Notification, FailedNotification))
+    .where(_HAS_FAILED)
+    .order_by(col(Notification.due_at), col(Notification.id))
+    .limit(bindparam("limit")),
+    FailedNotification,
+)
+_DISCARD_FAILED = Query(
+    update(Notification)
+    .where(col(Notification.id) == any_(bindparam("ids", type_=sql.ARRAY(sql.UUID))), _HAS_FAILED)
+    .values(discarded_at=bindparam("now"), values=null())
+)
+
+
+async def list_failed(database: Database, limit: int) -> list[FailedNotification]:
+    """The longest failed first."""
+    return await _LIST_FAILED.fetch_all(database, limit=limit)
 
 
 async def requeue_failed(
@@ -49,9 +79,4 @@ async def requeue_failed(
 
 async def discard_failed(uow: UnitOfWork, ids: Sequence[UUID], now: datetime) -> int:
     """They stay in the history, without what they would have said."""
-    return await uow.execute(
-        "UPDATE notification SET discarded_at = $2, values = NULL"
-        " WHERE id = ANY($1) AND state = 'failed' AND discarded_at IS NULL",
-        list(ids),
-        now,
-    )
+    return await _DISCARD_FAILED.execute(uow, ids=list(ids), now=now)

@@ -3,13 +3,19 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 from uuid import UUID
 
 import asyncpg
+from sqlalchemy import any_, bindparam, exists, func, select, update
+from sqlalchemy.orm import aliased
 
 from caravan.clock import make_lowest_id
 from caravan.database import Database, UnitOfWork
+from caravan.database import tables as sql
+from caravan.database.query import Query, Upsert
+from caravan.database.tables import col
+from services.notifications import tables
 from services.notifications.messages import NotificationState
 from services.notifications.model import Priority
 
@@ -28,7 +34,7 @@ class NotificationRow:
     """A notification as it is written."""
 
     id: UUID
-    dedup_key: str
+    about: str
     kind: str
     user_id: UUID | None
     order_id: UUID | None
@@ -56,55 +62,79 @@ class AttemptResult:
     reason: str | None = None
 
 
+class OrderOwner(NamedTuple):
+    order_id: UUID
+    user_id: UUID
+
+
+class UnverifiedCount(NamedTuple):
+    user_id: UUID
+    messages: int
+
+
+_Owned = aliased(tables.Notification)
+_IS_OWNERLESS = col(tables.Notification.user_id).is_(None)
+_INSERT = Upsert(
+    tables.Notification, NotificationRow, shared=("created_at", "due_at"), key=("about", "kind"), changes=()
+)
+_FIND_ORDER_OWNERS = Query(
+    select(col(tables.Notification.order_id), col(tables.Notification.user_id)).where(
+        col(tables.Notification.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID))), ~_IS_OWNERLESS
+    ),
+    OrderOwner,
+)
+_ASSIGN_MISSING_OWNERS = Query(
+    update(tables.Notification)
+    .where(_IS_OWNERLESS, col(tables.Notification.order_id).is_not(None))
+    .where(col(tables.Notification.created_at) > bindparam("since"))
+    .where(col(_Owned.order_id) == col(tables.Notification.order_id), col(_Owned.user_id).is_not(None))
+    .values(user_id=col(_Owned.user_id))
+)
+_HAS_DUE = Query(
+    select(
+        exists().where(
+            col(tables.Notification.state) == "pending",
+            col(tables.Notification.priority) == bindparam("priority"),
+            col(tables.Notification.due_at) <= bindparam("now"),
+            col(tables.Notification.channel) == any_(bindparam("channels", type_=sql.ARRAY(sql.TEXT))),
+        )
+    ),
+    bool,
+)
+_COUNT_UNVERIFIED = Query(
+    select(
+        col(tables.Recipient.user_id),
+        select(func.count())
+        .where(
+            col(tables.Notification.user_id) == col(tables.Recipient.user_id),
+            col(tables.Notification.id) >= bindparam("lowest_id"),
+            col(tables.Notification.created_at) > bindparam("since"),
+            col(tables.Notification.kind) == any_(bindparam("kinds", type_=sql.ARRAY(sql.TEXT))),
+            col(tables.Notification.state) != "suppressed",
+        )
+        .scalar_subquery(),
+    ).where(
+        col(tables.Recipient.user_id) == any_(bindparam("users", type_=sql.ARRAY(sql.UUID))),
+        ~col(tables.Recipient.verified),
+    ),
+    UnverifiedCount,
+)
+
+
 async def insert_notifications(uow: UnitOfWork, rows: Sequence[NotificationRow], now: datetime) -> int:
     """Write notifications; a pair (about, kind) that is there already stays as it is. How many were new."""
-    rows = sorted(rows, key=lambda row: (row.dedup_key, row.kind))
-    columns = zip(
-        *(
-            (
-                r.id,
-                r.dedup_key,
-                r.kind,
-                r.user_id,
-                r.order_id,
-                r.channel,
-                r.recipient,
-                r.priority,
-                r.state,
-                r.values,
-                r.run_id,
-            )
-            for r in rows
-        ),
-        strict=True,
-    )
-    return await uow.execute(
-        "INSERT INTO notification (id, about, kind, user_id, order_id, channel, recipient, priority, state, values,"
-        " run_id, created_at, due_at)"
-        " SELECT *, $12::timestamptz, $12::timestamptz"
-        " FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],"
-        " $8::text[], $9::text[], $10::json[], $11::uuid[]) ON CONFLICT (about, kind) DO NOTHING",
-        *(list(column) for column in columns),
-        now,
-    )
+    ordered = sorted(rows, key=lambda row: (row.about, row.kind))
+    return await _INSERT.execute(uow, ordered, created_at=now, due_at=now)
 
 
 async def find_order_owners(uow: UnitOfWork, orders: Sequence[UUID]) -> dict[UUID, UUID]:
     """The owners of these orders, as far as other notifications name them."""
-    rows = await uow.fetch(
-        "SELECT order_id, user_id FROM notification WHERE order_id = ANY($1) AND user_id IS NOT NULL", list(orders)
-    )
-    return {row[0]: row[1] for row in rows}
+    return dict(await _FIND_ORDER_OWNERS.fetch_all(uow, orders=list(orders)))
 
 
 async def assign_missing_owners(database: Database, since: datetime) -> None:
     """Give notifications the owner of their order, where the one that names the owner came later."""
-    await database.fetch(
-        "UPDATE notification n SET user_id = o.user_id FROM notification o"
-        " WHERE n.user_id IS NULL AND n.order_id IS NOT NULL AND n.created_at > $1 AND o.order_id = n.order_id"
-        " AND o.user_id IS NOT NULL",
-        since,
-    )
+    await _ASSIGN_MISSING_OWNERS.execute(database, since=since)
 
 
 async def claim_due_notifications(
@@ -127,15 +157,7 @@ async def claim_due_notifications(
 
 
 async def has_due_notifications(database: Database, priority: Priority, channels: Sequence[str], now: datetime) -> bool:
-    return bool(
-        await database.fetchval(
-            "SELECT EXISTS (SELECT FROM notification WHERE state = 'pending' AND priority = $1 AND due_at <= $2"
-            " AND channel = ANY($3))",
-            priority,
-            now,
-            list(channels),
-        )
-    )
+    return bool(await _HAS_DUE.fetch_value(database, priority=priority, now=now, channels=list(channels)))
 
 
 async def save_results(database: Database, results: Sequence[AttemptResult]) -> None:
@@ -218,13 +240,7 @@ async def count_unverified_messages(
     """Those of these users whose address is not known to be theirs, with how many messages of these kinds they were to
     get since then.
     """
-    rows = await uow.fetch(
-        "SELECT user_id, (SELECT count(*) FROM notification n WHERE n.user_id = r.user_id AND n.id >= $4"
-        " AND n.created_at > $3"
-        " AND n.kind = ANY($2) AND n.state <> 'suppressed') FROM recipient r WHERE user_id = ANY($1) AND NOT verified",
-        list(users),
-        list(kinds),
-        since,
-        make_lowest_id(since),
+    counts = await _COUNT_UNVERIFIED.fetch_all(
+        uow, users=list(users), kinds=list(kinds), since=since, lowest_id=make_lowest_id(since)
     )
-    return {row[0]: row[1] for row in rows}
+    return dict(counts)

@@ -3,40 +3,64 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-import asyncpg
+from sqlalchemy import any_, bindparam, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from caravan.database import Database, UnitOfWork
+from caravan.database import tables as sql
+from caravan.database.query import Query
+from caravan.database.tables import col, list_columns
+from services.notifications import tables
+from services.notifications.messages import ChannelName
 from services.notifications.model import Preference
 
 
-def _to_preference(row: asyncpg.Record) -> Preference:
-    return Preference(row["channel"], row["phone"], frozenset(row["opt_out"]), row["version"])
+def _to_preference(channel: ChannelName, phone: str | None, opt_out: list[str], version: int) -> Preference:
+    return Preference(channel, phone, frozenset(opt_out), version)
+
+
+def _to_preference_of_user(
+    channel: ChannelName, phone: str | None, opt_out: list[str], version: int, user_id: UUID
+) -> tuple[UUID, Preference]:
+    return user_id, _to_preference(channel, phone, opt_out, version)
+
+
+_SELECT = select(*list_columns(tables.Preference, Preference))
+_IS_USER = col(tables.Preference.user_id) == bindparam("user_id")
+_FIND = Query(
+    _SELECT.add_columns(col(tables.Preference.user_id)).where(
+        col(tables.Preference.user_id) == any_(bindparam("users", type_=sql.ARRAY(sql.UUID)))
+    ),
+    _to_preference_of_user,
+)
+_INSERT_DEFAULT = Query(insert(tables.Preference).values(user_id=bindparam("user_id")).on_conflict_do_nothing())
+_LOCK = Query(_SELECT.where(_IS_USER).with_for_update(), _to_preference)
+_SAVE = Query(
+    update(tables.Preference)
+    .where(_IS_USER)
+    .values({name: bindparam(name) for name in ("channel", "phone", "opt_out", "version")})
+)
 
 
 async def find_preferences(source: Database | UnitOfWork, users: Sequence[UUID]) -> dict[UUID, Preference]:
     """The preferences of those users who have stated any."""
-    rows = await source.fetch(
-        "SELECT user_id, channel, phone, opt_out, version FROM preference WHERE user_id = ANY($1)", list(users)
-    )
-    return {row["user_id"]: _to_preference(row) for row in rows}
+    return dict(await _FIND.fetch_all(source, users=list(users)))
 
 
 async def lock_preference(uow: UnitOfWork, user_id: UUID) -> Preference:
     """A user's preference, made if there was none, locked until the end of the unit of work."""
-    await uow.execute("INSERT INTO preference (user_id) VALUES ($1) ON CONFLICT DO NOTHING", user_id)
-    row = await uow.fetchrow(
-        "SELECT channel, phone, opt_out, version FROM preference WHERE user_id = $1 FOR UPDATE", user_id
-    )
-    assert row is not None
-    return _to_preference(row)
+    await _INSERT_DEFAULT.execute(uow, user_id=user_id)
+    preference = await _LOCK.fetch_one(uow, user_id=user_id)
+    assert preference is not None
+    return preference
 
 
 async def save_preference(uow: UnitOfWork, user_id: UUID, preference: Preference) -> None:
-    await uow.execute(
-        "UPDATE preference SET channel = $2, phone = $3, opt_out = $4, version = $5 WHERE user_id = $1",
-        user_id,
-        preference.channel,
-        preference.phone,
-        sorted(preference.opt_out),
-        preference.version,
+    await _SAVE.execute(
+        uow,
+        user_id=user_id,
+        channel=preference.channel,
+        phone=preference.phone,
+        opt_out=sorted(preference.opt_out),
+        version=preference.version,
     )

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Literal
 from uuid import UUID
 
-import asyncpg
 import orjson
 
 from caravan.bus import DeadLetter
@@ -30,7 +29,7 @@ class NotificationDeadLetters:
     origin: Literal["effect"] = "effect"
 
     async def list_dead_letters(self, limit: int, preview: int) -> list[DeadLetter]:
-        return [_build_dead_letter(row, preview) for row in await store.list_failed(self.context.database, limit)]
+        return [_build_dead_letter(failed, preview) for failed in await store.list_failed(self.context.database, limit)]
 
     async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
         context = self.context
@@ -49,21 +48,21 @@ class NotificationDeadLetters:
             )
 
 
-def _build_dead_letter(row: asyncpg.Record, preview: int) -> DeadLetter:
+def _build_dead_letter(failed: store.FailedNotification, preview: int) -> DeadLetter:
     """A notification in the shape of a message's envelope."""
-    data = {name: row[name] for name in ("about", "kind", "channel", "recipient", "subject")}
+    data = {name: getattr(failed, name) for name in ("about", "kind", "channel", "recipient", "subject")}
     body = orjson.dumps(
-        {"id": str(row["id"]), "type": row["kind"], "time": format_rfc3339(row["created_at"]), "data": data}
+        {"id": str(failed.id), "type": failed.kind, "time": format_rfc3339(failed.created_at), "data": data}
     )
-    channel = f"notifications.{row['channel']}"
+    channel = f"notifications.{failed.channel}"
     return DeadLetter(
-        id=str(row["id"]),
+        id=str(failed.id),
         subscription=channel,
         channel=channel,
         key="",
         body=body[:preview],
-        reason=row["reason"] or "",
-        attempt=row["attempts"],
-        dead_lettered_at=row["failed_at"],
+        reason=failed.reason or "",
+        attempt=failed.attempts,
+        dead_lettered_at=failed.due_at,
         size=len(body),
     )

@@ -6,8 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from caravan.clock import new_id, utc_now
-from services.notifications.store import campaigns
-from services.notifications.store.campaigns import Recipient
+from services.notifications.store.recipients import Recipient, upsert_recipients
 from tests.services.notifications.conftest import Carrier
 from tests.support.shop import Shop, wait_until
 
@@ -20,7 +19,7 @@ async def create_customers(shop: Shop, number: int, registered: datetime | None 
         for place in range(number)
     ]
     async with shop.get_database("notifications").unit_of_work() as uow:
-        await campaigns.upsert_recipients(uow, made)
+        await upsert_recipients(uow, made)
     return [recipient.user_id for recipient in made]
 
 

@@ -10,8 +10,7 @@ import pytest
 
 from caravan.clock import new_id, utc_now
 from caravan.jobs import Job, admin
-from services.notifications.store import campaigns
-from services.notifications.store.campaigns import Recipient
+from services.notifications.store.recipients import Recipient, upsert_recipients
 from services.notifications.use_cases.campaigns import runs, schedule
 from tests.services.notifications.campaigns import BODY, count_readers, create_campaign, create_customers, wait_for_end
 from tests.services.notifications.conftest import Carrier, MovedClock
@@ -53,7 +52,7 @@ async def test_a_recipient_who_can_not_be_written_to_holds_up_no_other(
 ) -> None:
     users = await create_customers(shop, 2)
     async with shop.get_database("notifications").unit_of_work() as uow:
-        await campaigns.upsert_recipients(uow, [Recipient(new_id(), "no address", "Nobody", True, 0, utc_now())])
+        await upsert_recipients(uow, [Recipient(new_id(), "no address", "Nobody", True, 0, utc_now())])
     (run,) = (await wait_for_end(shop, await create_campaign(shop)))["runs"]
     assert (run["recipients"], run["written"], run["sent"]) == (3, 3, 2)
     assert count_readers(carrier) == Counter(map(str, users))

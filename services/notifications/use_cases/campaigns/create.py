@@ -1,7 +1,6 @@
 """Write a campaign: its times and its segment are checked here."""
 
 from datetime import datetime
-from typing import Any
 
 from caravan.audit import record_audit
 from caravan.clock import format_rfc3339, new_id
@@ -10,33 +9,35 @@ from caravan.errors import InvalidRequest
 from caravan.jobs import Cron
 from services.notifications.schemas import CampaignRequest
 from services.notifications.store import campaigns
+from services.notifications.store.campaigns import Campaign
 from services.notifications.use_cases import NotificationsContext
 from services.notifications.use_cases.campaigns.schedule import enqueue_run_job
 
 
 async def create_campaign(
     context: NotificationsContext, uow: UnitOfWork, request: CampaignRequest, actor: str
-) -> dict[str, Any]:
+) -> Campaign:
     """Write a campaign; its first run starts at its time, or now."""
     now = context.clock()
     schedule = _parse_schedule(request)
     _check_times(request, now)
-    campaign: dict[str, Any] = {
-        "id": new_id(),
-        "name": request.name,
-        "subject": request.subject,
-        "text": request.text,
-        "segment": request.segment.model_dump(mode="json"),
-        "cron": request.cron,
-        "time_zone": request.time_zone,
-        "next_at": schedule.compute_next_time(now) if schedule else request.send_at or now,
-        "stopped": False,
-        "created_by": actor,
-        "created_at": now,
-    }
+    first_run_at = schedule.compute_next_time(now) if schedule else request.send_at or now
+    campaign = Campaign(
+        id=new_id(),
+        name=request.name,
+        subject=request.subject,
+        text=request.text,
+        segment=request.segment.model_dump_json(),
+        cron=request.cron,
+        time_zone=request.time_zone,
+        next_at=first_run_at,
+        stopped=False,
+        created_by=actor,
+        created_at=now,
+    )
     await campaigns.insert_campaign(uow, campaign)
-    record_audit(uow, "campaign.created", f"campaign:{campaign['id']}", name=request.name)
-    enqueue_run_job(context, uow, campaign["id"], campaign["next_at"])
+    record_audit(uow, "campaign.created", f"campaign:{campaign.id}", name=request.name)
+    enqueue_run_job(context, uow, campaign.id, first_run_at)
     return campaign
 
 

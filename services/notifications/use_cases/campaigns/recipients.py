@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
 from services.identity.messages import UserRegistered, UserUpdated
-from services.notifications.store import campaigns
-from services.notifications.store.campaigns import Recipient
+from services.notifications.store.recipients import Recipient, upsert_recipients
 
 
 async def update_recipients(uow: UnitOfWork, deliveries: Sequence[Delivery[UserRegistered | UserUpdated]]) -> None:
     """Keep whom campaigns can reach."""
     if deliveries:
-        await campaigns.upsert_recipients(uow, [_to_recipient(delivery) for delivery in deliveries])
+        await upsert_recipients(uow, [_to_recipient(delivery) for delivery in deliveries])
 
 
 def _to_recipient(delivery: Delivery[UserRegistered | UserUpdated]) -> Recipient:

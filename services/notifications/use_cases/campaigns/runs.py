@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
-import asyncpg
 import orjson
 
 from caravan.clock import make_lowest_id, new_id
@@ -14,7 +13,8 @@ from caravan.jobs import Cron, Job
 from caravan.telemetry import log
 from services.notifications.model import DEFAULT_PREFERENCE, KINDS, NotificationRequest, validate_request
 from services.notifications.store import campaigns, notifications, preferences
-from services.notifications.store.campaigns import Audience
+from services.notifications.store.campaigns import Campaign, WritingRun
+from services.notifications.store.recipients import Audience, CampaignRecipient, count_recipients, fetch_recipients
 from services.notifications.use_cases import NotificationsContext
 from services.notifications.use_cases.accept import SEND_JOBS, to_row
 from services.notifications.use_cases.campaigns.schedule import compute_occurrences, enqueue_run_job
@@ -40,12 +40,12 @@ async def _start_due_runs(context: NotificationsContext, campaign_id: UUID) -> N
     now = context.clock()
     async with context.database.unit_of_work() as uow:
         campaign = await campaigns.lock_campaign(uow, campaign_id)
-        if campaign is None or campaign["stopped"] or campaign["next_at"] is None or campaign["next_at"] > now:
+        if campaign is None or campaign.stopped or campaign.next_at is None or campaign.next_at > now:
             return
-        schedule = Cron(campaign["cron"], campaign["time_zone"]) if campaign["cron"] else None
-        due_runs, next_at = compute_occurrences(campaign["next_at"], schedule, now)
+        schedule = Cron(campaign.cron, campaign.time_zone) if campaign.cron else None
+        due_runs, next_at = compute_occurrences(campaign.next_at, schedule, now)
         for at, is_missed in due_runs:
-            recipients = 0 if is_missed else await campaigns.count_recipients(uow, _build_audience(campaign, now))
+            recipients = 0 if is_missed else await count_recipients(uow, _build_audience(campaign, now))
             await campaigns.insert_run(
                 uow, new_id(), campaign_id, at, "missed" if is_missed else "writing", recipients, now
             )
@@ -56,9 +56,9 @@ async def _start_due_runs(context: NotificationsContext, campaign_id: UUID) -> N
             enqueue_run_job(context, uow, campaign_id, next_at)
 
 
-def _build_audience(campaign: asyncpg.Record, moment: datetime) -> Audience:
+def _build_audience(campaign: Campaign | WritingRun, moment: datetime) -> Audience:
     """The segment as it is meant at a moment: who comes later is for the next run."""
-    segment = orjson.loads(campaign["segment"])
+    segment = orjson.loads(campaign.segment)
 
     def to_first_id(days: int | None) -> UUID | None:
         return None if days is None else make_lowest_id(moment - timedelta(days=days))
@@ -80,12 +80,8 @@ async def _write_chunk(context: NotificationsContext, run_id: UUID) -> tuple[int
         run = await campaigns.lock_run(uow, run_id)
         if run is None:
             return None
-        recipients = await campaigns.fetch_recipients(
-            uow, _build_audience(run, run["started_at"]), run["position"], CHUNK_SIZE
-        )
-        preferences_by_user = await preferences.find_preferences(
-            uow, [recipient["user_id"] for recipient in recipients]
-        )
+        recipients = await fetch_recipients(uow, _build_audience(run, run.started_at), run.position, CHUNK_SIZE)
+        preferences_by_user = await preferences.find_preferences(uow, [recipient.user_id for recipient in recipients])
         rows = [
             to_row(request, preferences_by_user.get(request.user_id, DEFAULT_PREFERENCE), run_id)
             for request in _build_requests(run, recipients)
@@ -94,22 +90,22 @@ async def _write_chunk(context: NotificationsContext, run_id: UUID) -> tuple[int
         if rows:
             await notifications.insert_notifications(uow, rows, context.clock())
             uow.run_after_commit(partial(context.jobs.enqueue_soon, SEND_JOBS["bulk"]))
-        position = recipients[-1]["user_id"] if recipients else None
+        position = recipients[-1].user_id if recipients else None
         await campaigns.advance_run(
             uow, run_id, position, len(recipients), context.clock(), is_complete=len(recipients) < CHUNK_SIZE
         )
-        return (len(recipients), run["written"] + len(recipients), run["recipients"]) if recipients else None
+        return (len(recipients), run.written + len(recipients), run.recipients) if recipients else None
 
 
-def _build_requests(run: asyncpg.Record, recipients: Sequence[asyncpg.Record]) -> Iterator[NotificationRequest]:
+def _build_requests(run: WritingRun, recipients: Sequence[CampaignRecipient]) -> Iterator[NotificationRequest]:
     """A message to each of them; one who can't be written to holds up no other."""
     for recipient in recipients:
-        dedup_key = f"campaign:{run['id']}:{recipient['user_id']}"
-        values = {"campaign_id": str(run["campaign_id"]), "name": recipient["name"]}
+        dedup_key = f"campaign:{run.id}:{recipient.user_id}"
+        values = {"campaign_id": str(run.campaign_id), "name": recipient.name}
         try:
             yield validate_request(
                 NotificationRequest(
-                    dedup_key, KINDS["campaign"], recipient["user_id"], recipient["email"], values, priority="bulk"
+                    dedup_key, KINDS["campaign"], recipient.user_id, recipient.email, values, priority="bulk"
                 )
             )
         except MessageRejected as error:
