@@ -30,7 +30,7 @@ def pooled(backends: Backends, bouncer: Bouncer) -> Backends:
 
 
 @pytest.fixture
-async def server(backends: Backends) -> AsyncIterator[asyncpg.Connection]:
+async def postgres_session(backends: Backends) -> AsyncIterator[asyncpg.Connection]:
     """A session of our own, which sees what the sessions of the pooler do."""
     connection = await asyncpg.connect(backends.database_url)
     yield connection

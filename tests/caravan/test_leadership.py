@@ -41,9 +41,9 @@ async def direct_rivals(backends: Backends) -> AsyncIterator[list[Leadership]]:
     await asyncio.gather(*(one.close() for one in found))
 
 
-async def locks(server: asyncpg.Connection) -> int:
+async def locks(postgres_session: asyncpg.Connection) -> int:
     return int(
-        await server.fetchval(
+        await postgres_session.fetchval(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 67 AND objsubid = 2"
         )
     )
@@ -87,22 +87,24 @@ async def test_who_does_not_lead_asks_the_server_at_most_twice_a_second(direct_r
     assert len(asked) <= 2 * (asyncio.get_running_loop().time() - started_at) + 1
 
 
-async def test_who_lost_its_session_leads_no_more(direct_rivals: list[Leadership], server: asyncpg.Connection) -> None:
+async def test_who_lost_its_session_leads_no_more(
+    direct_rivals: list[Leadership], postgres_session: asyncpg.Connection
+) -> None:
     first, second = direct_rivals
     assert await first.try_lead("task")
-    await end_sessions(server)
+    await end_sessions(postgres_session)
     await wait_until(lambda: leads(second), seconds=5)
     assert not await leads(first)
 
 
-async def end_sessions(server: asyncpg.Connection) -> None:
-    await server.execute(
+async def end_sessions(postgres_session: asyncpg.Connection) -> None:
+    await postgres_session.execute(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1", f"caravan_{NAME}"
     )
 
 
 async def test_a_notification_reaches_the_others_also_after_their_connection_was_lost(
-    direct_rivals: list[Leadership], server: asyncpg.Connection
+    direct_rivals: list[Leadership], postgres_session: asyncpg.Connection
 ) -> None:
     first, second = direct_rivals
     heard = asyncio.Queue[tuple[str, str]]()
@@ -112,7 +114,7 @@ async def test_a_notification_reaches_the_others_also_after_their_connection_was
     await first.notify("news", "a")
     async with asyncio.timeout(10):
         assert await heard.get() == ("second", "a"), "who sent it knows it"
-        await end_sessions(server)
+        await end_sessions(postgres_session)
         assert sorted([await heard.get() for _ in range(3)]) == [("else", ""), ("first", ""), ("second", "")]
         assert not first.receives_notifications
         assert first.choose_poll_seconds(5.0, 0.5) == 0.5
@@ -151,7 +153,9 @@ async def test_without_a_pooler_a_lock_is_one_statement(backends: Backends) -> N
         await direct.close()
 
 
-async def test_one_leads_whoever_gets_its_session(rivals: list[Leadership], server: asyncpg.Connection) -> None:
+async def test_one_leads_whoever_gets_its_session(
+    rivals: list[Leadership], postgres_session: asyncpg.Connection
+) -> None:
     first, second = rivals
     assert await first.try_lead("task")
     for _ in range(5):
@@ -160,11 +164,11 @@ async def test_one_leads_whoever_gets_its_session(rivals: list[Leadership], serv
     assert await second.try_lead("another"), "each task has its own leader"
     assert not first.receives_notifications
     assert await first.try_lead("task")
-    assert await locks(server) == 2
+    assert await locks(postgres_session) == 2
 
 
 async def test_what_is_released_is_the_others_and_gives_the_session_back(
-    rivals: list[Leadership], server: asyncpg.Connection
+    rivals: list[Leadership], postgres_session: asyncpg.Connection
 ) -> None:
     first, second = rivals
     assert await first.try_lead("one")
@@ -174,9 +178,9 @@ async def test_what_is_released_is_the_others_and_gives_the_session_back(
     assert not await leads(second, "two")
     await first.release("two")
     await second.release("one")
-    assert await locks(server) == 0
+    assert await locks(postgres_session) == 0
     assert (
-        await server.fetchval(
+        await postgres_session.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND state LIKE 'idle in%'", f"caravan_{NAME}"
         )
         == 0
@@ -193,11 +197,11 @@ async def test_another_leads_when_the_leader_is_gone(rivals: list[Leadership]) -
 
 
 async def test_another_leads_when_the_leaders_session_is_ended_and_the_leader_knows(
-    rivals: list[Leadership], server: asyncpg.Connection
+    rivals: list[Leadership], postgres_session: asyncpg.Connection
 ) -> None:
     first, second = rivals
     assert await first.try_lead("task")
-    assert await server.fetchval(
+    assert await postgres_session.fetchval(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = $1 AND state LIKE 'idle in%'",
         f"caravan_{NAME}",
     )
@@ -207,21 +211,21 @@ async def test_another_leads_when_the_leaders_session_is_ended_and_the_leader_kn
 
 
 async def test_nobody_leads_through_a_pooler_that_has_died(
-    rivals: list[Leadership], bouncer: Bouncer, server: asyncpg.Connection
+    rivals: list[Leadership], bouncer: Bouncer, postgres_session: asyncpg.Connection
 ) -> None:
     first, _ = rivals
     assert await first.try_lead("task")
     bouncer.kill()
 
     async def freed() -> bool:
-        return await locks(server) == 0
+        return await locks(postgres_session) == 0
 
     await wait_until(freed)
     assert not await leads(first)
 
 
 async def test_who_is_interrupted_while_it_asks_holds_nothing(
-    rivals: list[Leadership], server: asyncpg.Connection
+    rivals: list[Leadership], postgres_session: asyncpg.Connection
 ) -> None:
     first, second = rivals
     await first.try_lead("elsewhere")
@@ -234,10 +238,10 @@ async def test_who_is_interrupted_while_it_asks_holds_nothing(
 
 
 async def test_a_lock_that_is_held_keeps_no_reader_of_events_and_no_vacuum_waiting(
-    rivals: list[Leadership], server: asyncpg.Connection
+    rivals: list[Leadership], postgres_session: asyncpg.Connection
 ) -> None:
     assert await rivals[0].try_lead("task")
-    row = await server.fetchrow(
+    row = await postgres_session.fetchrow(
         "SELECT state, backend_xid, backend_xmin FROM pg_stat_activity WHERE datname = $1 AND state LIKE 'idle in%'",
         f"caravan_{NAME}",
     )
@@ -246,10 +250,10 @@ async def test_a_lock_that_is_held_keeps_no_reader_of_events_and_no_vacuum_waiti
 
 
 async def test_a_lock_is_held_longer_than_a_transaction_may_be_idle(
-    url: str, rivals: list[Leadership], server: asyncpg.Connection
+    url: str, rivals: list[Leadership], postgres_session: asyncpg.Connection
 ) -> None:
-    await server.execute(f"ALTER ROLE caravan_{NAME} SET idle_in_transaction_session_timeout = '200ms'")
-    await server.execute(
+    await postgres_session.execute(f"ALTER ROLE caravan_{NAME} SET idle_in_transaction_session_timeout = '200ms'")
+    await postgres_session.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", f"caravan_{NAME}"
     )  # settings of a session's begin
     other = await asyncpg.connect(url)
@@ -257,6 +261,6 @@ async def test_a_lock_is_held_longer_than_a_transaction_may_be_idle(
         await wait_until(lambda: leads(rivals[0]))
         await other.execute("BEGIN")
         await wait_until(lambda: ended(other))
-        assert await locks(server) == 1
+        assert await locks(postgres_session) == 1
     finally:
         other.terminate()

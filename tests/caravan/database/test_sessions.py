@@ -74,27 +74,27 @@ async def test_a_pooler_by_session_is_taken_as_it_is(backends: Backends) -> None
 
 
 async def test_databases_are_made_waited_for_and_made_again_through_it(
-    pooled: Backends, server: asyncpg.Connection
+    pooled: Backends, postgres_session: asyncpg.Connection
 ) -> None:
     services = load_services(["catalog"])
     with pytest.raises(NotMigrated, match="can't be opened"):
         await check_migrations(services, pooled)
     await asyncio.gather(run_migrations(services, pooled), run_migrations(services, pooled))
     await check_migrations(services, pooled)
-    before = await server.fetchval("SELECT rolpassword FROM pg_authid WHERE rolname = 'caravan_catalog'")
+    before = await postgres_session.fetchval("SELECT rolpassword FROM pg_authid WHERE rolname = 'caravan_catalog'")
     await run_migrations(services, pooled)
-    assert before == await server.fetchval("SELECT rolpassword FROM pg_authid WHERE rolname = 'caravan_catalog'"), (
-        "the pooler logs in with it"
-    )
+    assert before == await postgres_session.fetchval(
+        "SELECT rolpassword FROM pg_authid WHERE rolname = 'caravan_catalog'"
+    ), "the pooler logs in with it"
     changed = Backends(pooled.database_url, pooled.redis_url, str(new_id()) * 2)
     await run_migrations(services, changed)
     await check_migrations(services, changed)
     await run_migrations(services, pooled)
-    assert await server.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    assert await postgres_session.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
 
 
-async def test_a_pooler_is_known_by_the_process_that_it_names(url: str, server: asyncpg.Connection) -> None:
-    assert not await is_pooled(server)
+async def test_a_pooler_is_known_by_the_process_that_it_names(url: str, postgres_session: asyncpg.Connection) -> None:
+    assert not await is_pooled(postgres_session)
     connection = await asyncpg.connect(url)
     try:
         assert await is_pooled(connection)
