@@ -92,8 +92,8 @@ class Settings(BaseSettings):
     graphql_introspection: bool = Field(
         True,
         description=(
-            "Whether clients may ask GraphQL for its schema, and `/docs/graphql` is served: for development. It is "
-            "published in the documentation either way."
+            "Whether clients may ask GraphQL for its schema: false in production, where it is published in the "
+            "documentation alone."
         ),
     )
     graphql_max_cost: int = Field(
