@@ -31,10 +31,10 @@ def _build_reservation(*values: Any) -> Reservation:
 
 _ORDER_ID, _EXPIRES_AT = col(tables.Reservation.order_id), col(tables.Reservation.expires_at)
 _IS_HELD = col(tables.Reservation.state) == "held"
-_IS_REQUESTED = col(tables.Reservation.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID)))
+_BY_ORDERS = col(tables.Reservation.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID)))
 _SELECT = select(*list_columns(tables.Reservation, Reservation))
-_FIND = Query(_SELECT.where(_IS_REQUESTED), _build_reservation)
-_LOCK = Query(_SELECT.where(_IS_REQUESTED).order_by(_ORDER_ID).with_for_update(), _build_reservation)
+_FIND = Query(_SELECT.where(_BY_ORDERS), _build_reservation)
+_LOCK = Query(_SELECT.where(_BY_ORDERS).order_by(_ORDER_ID).with_for_update(), _build_reservation)
 _LOCK_EXPIRED = Query(
     _SELECT.where(_IS_HELD, col(tables.Reservation.expires_at) <= bindparam("now"))
     .order_by(_EXPIRES_AT)
@@ -47,7 +47,7 @@ _CLEAR_EXPIRY = Query(
     .where(
         _ORDER_ID.in_(
             select(_ORDER_ID)
-            .where(_IS_REQUESTED, _IS_HELD, _EXPIRES_AT.is_not(None))
+            .where(_BY_ORDERS, _IS_HELD, _EXPIRES_AT.is_not(None))
             .order_by(_ORDER_ID)
             .with_for_update()
         )

@@ -15,7 +15,7 @@ from services.inventory.model import Movement, Stock, StockLedger
 
 _SKU, _VERSION = col(tables.Stock.sku), col(tables.Stock.version)
 _BEFORE = bindparam("before", type_=sql.BIGINT)
-_IS_REQUESTED = col(tables.Stock.sku) == any_(bindparam("skus", type_=sql.ARRAY(sql.TEXT)))
+_BY_SKUS = col(tables.Stock.sku) == any_(bindparam("skus", type_=sql.ARRAY(sql.TEXT)))
 _STOCK_COLUMNS = list_columns(tables.Stock, Stock)
 
 
@@ -33,9 +33,9 @@ def _declare_claim(*conditions: ColumnElement[bool]) -> Query[Stock]:
     )
 
 
-_FIND = Query(select(*_STOCK_COLUMNS).where(_IS_REQUESTED), Stock)
-_LOCK = Query(select(*_STOCK_COLUMNS).where(_IS_REQUESTED).order_by(_SKU).with_for_update(), Stock)
-_CLAIM = _declare_claim(_IS_REQUESTED)
+_FIND = Query(select(*_STOCK_COLUMNS).where(_BY_SKUS), Stock)
+_LOCK = Query(select(*_STOCK_COLUMNS).where(_BY_SKUS).order_by(_SKU).with_for_update(), Stock)
+_CLAIM = _declare_claim(_BY_SKUS)
 _CLAIM_ALL = _declare_claim()
 _LIST_MOVEMENTS = Query(
     select(*list_columns(tables.Movement, Movement))

@@ -57,17 +57,17 @@ _WITH_ATTEMPT = get_table(tables.Payment).outerjoin(
     ),
 )
 _IS_INVOICED = col(tables.Invoice.order_id) == _ORDER_ID
-_ARE_REQUESTED = col(tables.Payment.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID)))
+_BY_ORDERS = col(tables.Payment.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID)))
 _FIND = Query(
     select(*_PAYMENT, col(tables.Invoice.number))
     .select_from(_WITH_ATTEMPT.outerjoin(get_table(tables.Invoice), _IS_INVOICED))
-    .where(_ARE_REQUESTED),
+    .where(_BY_ORDERS),
     Payment,
 )
 _LOCK = Query(
     select(*_PAYMENT)
     .select_from(_WITH_ATTEMPT)
-    .where(_ARE_REQUESTED)
+    .where(_BY_ORDERS)
     .order_by(_ORDER_ID)
     .with_for_update(of=get_table(tables.Payment)),
     Payment,
