@@ -170,7 +170,7 @@ async def test_arguments_are_by_name_whatever_their_order(database: Database) ->
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({}, "missing parameters ['name', 'version'], unknown parameters []"),
         ({"name": "a"}, "missing parameters ['version'], unknown parameters []"),
@@ -179,12 +179,12 @@ async def test_arguments_are_by_name_whatever_their_order(database: Database) ->
     ],
 )
 async def test_missing_and_unknown_parameters_are_named_with_the_statement(
-    database: Database, arguments: dict[str, Any], said: str
+    database: Database, arguments: dict[str, Any], message: str
 ) -> None:
     sent = count_statements(database)
     with pytest.raises(TypeError) as refused:
         await FIND_BY_NAME.fetch_all(database, **arguments)
-    assert str(refused.value).startswith(said)
+    assert str(refused.value).startswith(message)
     assert FIND_BY_NAME.text in str(refused.value)
     assert count_statements(database) == sent
 
@@ -244,7 +244,7 @@ class Colored(NamedTuple):
 
 
 @pytest.mark.parametrize(
-    ("row_type", "options", "said"),
+    ("row_type", "options", "message"),
     [
         (Colored, {}, "the table item has no column color"),
         (Label, {"key": ["color"]}, "the table item has no column color"),
@@ -254,9 +254,9 @@ class Colored(NamedTuple):
     ],
 )
 def test_an_upsert_that_can_not_be_is_refused_when_it_is_declared(
-    row_type: type, options: dict[str, Any], said: str
+    row_type: type, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(TypeError, match=said):
+    with pytest.raises(TypeError, match=message):
         Upsert(ItemTable, row_type, **options)
 
 
