@@ -124,9 +124,7 @@ async def cancel_order(
 
     async def cancel_and_read() -> Response:
         version, response = await cancel.cancel_order(context, caller, order_id, reason, store_response)
-        await read.read_order(
-            context, caller, order_id, version
-        )  # what the client reads next is no older than this answer
+        await read.give_time_to_show(context, order_id, version)
         return response
 
     return await idempotent_request.execute(context.database, cancel_and_read)

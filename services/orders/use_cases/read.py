@@ -7,7 +7,8 @@ from uuid import UUID
 
 from caravan.auth import Caller
 from caravan.clock import get_creation_time
-from caravan.errors import Conflict, NotFound
+from caravan.database import CONNECTION_LOST
+from caravan.errors import Conflict, NotFound, Problem
 from services.orders import projections
 from services.orders.client import OrderOwner, OrderOwnerRequest, OrderSummary, RecentOrders, RecentOrdersRequest
 from services.orders.store import summaries
@@ -33,10 +34,7 @@ async def read_order(context: OrdersContext, caller: Caller, order_id: UUID, min
     """The order from the read side, which has reached `min_version`, or has had a moment for an order placed just
     now.
     """
-    read_database = context.databases[READ_DATABASE]
-    summary = await summaries.find_summary(read_database, order_id)
-    if summary is None or (min_version is not None and summary.order.version < min_version):
-        summary = await _wait_for_version(context, order_id, min_version, summary)
+    summary = await _find_at_version(context, order_id, min_version)
     if summary is None or not caller.can_see(summary.facts.user_id):
         raise NotFound(f"no order {order_id}")
     if min_version is not None and summary.order.version < min_version:
@@ -44,6 +42,21 @@ async def read_order(context: OrdersContext, caller: Caller, order_id: UUID, min
             f"order {order_id} has not reached version {min_version}: it is at {summary.order.version}",
             headers={"Retry-After": "1"},
         )
+    return summary
+
+
+async def give_time_to_show(context: OrdersContext, order_id: UUID, version: int) -> None:
+    """Let the read side reach a version that was just written, so that what the writer reads next is no older. One that
+    is late or away changes nothing about what was written.
+    """
+    with suppress(Problem, *CONNECTION_LOST):
+        await _find_at_version(context, order_id, version)
+
+
+async def _find_at_version(context: OrdersContext, order_id: UUID, min_version: int | None) -> Summary | None:
+    summary = await summaries.find_summary(context.databases[READ_DATABASE], order_id)
+    if summary is None or (min_version is not None and summary.order.version < min_version):
+        return await _wait_for_version(context, order_id, min_version, summary)
     return summary
 
 

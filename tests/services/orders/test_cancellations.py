@@ -95,7 +95,7 @@ async def test_of_fifty_cancellations_that_race_a_payment_each_has_one_end(shop:
         assert status == ENDS[end] if end in ENDS else status in ("cancelled", "refunded")
         assert (answer.status_code == 202) == (end == "OrderCancelled") or any(
             "Refused" in entry["type"] for entry in history
-        )
+        ), answer.text
         return order_id, status, token
 
     ends = await asyncio.gather(*(scenario(number) for number in range(ORDERS)))

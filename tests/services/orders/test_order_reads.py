@@ -58,6 +58,21 @@ async def test_who_waits_for_a_version_that_does_not_come_asks_seldom(
     assert len(asked) <= 7, "each pause is twice the one before"
 
 
+async def test_an_accepted_cancellation_is_answered_so_while_the_read_side_is_late(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = new_id()
+    order_id, who = await create_order(shop, user), shop.issue_headers("customer", user)
+    assert (await shop.client.get(f"/v1/orders/{order_id}?min_version=1", headers=who)).status_code == 200
+
+    async def project_nothing(*_: Any) -> tuple[int, list[str]]:
+        return 0, []
+
+    monkeypatch.setattr(projections, "project_events", project_nothing)
+    answer = await shop.client.post(f"/v1/orders/{order_id}/cancel", headers=who)
+    assert (answer.status_code, answer.json()["cancelling"]) == (202, True), answer.text
+
+
 async def test_live_events_resume_after_the_last_one_seen(shop: Shop) -> None:
     user = new_id()
     order_id = await create_order(shop, user)
