@@ -70,7 +70,9 @@ class Release:
             f"ingress.enabled=true,ingress.host={HOST},ingress.tlsSecret=shop-tls,settings.GATEWAY_TRUSTED_PROXIES={PODS}",
         ]
         options = [f"--set-string=settings.{name}={value}" for name, value in PACE.items()]
-        cluster.helm(*INSTALL, "--dependency-update", "shop", chart, *values, *ingress, *options)
+        # `--dependency-update` would keep a library that another commit has packed in this checkout.
+        cluster.helm("dependency", "update", chart)
+        cluster.helm(*INSTALL, "shop", chart, *values, *ingress, *options)
 
     def _tag(self, target: str) -> str:
         return self.images[target].rpartition(":")[2]
