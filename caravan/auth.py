@@ -23,8 +23,8 @@ from joserfc.errors import SecurityWarning
 from joserfc.jwk import KeySet, OctKey
 
 from caravan import telemetry
-from caravan.cache import FifoCache
 from caravan.errors import DeadlineExceeded, Forbidden, ServiceUnavailable, Unauthorized
+from caravan.fifo_cache import FifoCache
 
 Role = Literal["customer", "staff", "admin", "service"]
 _ROLE_RANK: dict[str, int] = {"customer": 1, "staff": 2, "admin": 3}

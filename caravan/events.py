@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from caravan.cache import FifoCache
+from caravan.fifo_cache import FifoCache
 from caravan.messages import Event
 
 APPEND_ONLY_DDL = (

@@ -12,8 +12,8 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 
-from caravan.cache import FifoCache
 from caravan.clock import as_id, format_rfc3339, new_id
+from caravan.fifo_cache import FifoCache
 from caravan.messages.declarations import Channel, ChannelType, Exchange, M, M_co, Message, Queue, Topic
 
 MAX_BYTES = 900_000

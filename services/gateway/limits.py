@@ -21,8 +21,8 @@ from prometheus_client import Counter, Gauge
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from caravan.cache import FifoCache
 from caravan.errors import TooManyRequests
+from caravan.fifo_cache import FifoCache
 from caravan.telemetry import log
 from services.gateway.settings import Settings
 

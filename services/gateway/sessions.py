@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from caravan.auth import Caller
-from caravan.cache import FifoCache
 from caravan.client import OperationClient
 from caravan.database import CONNECTION_LOST
 from caravan.errors import Problem, Unauthorized
+from caravan.fifo_cache import FifoCache
 from caravan.telemetry import log
 from services.identity.client import GET_SESSION_STATE, SessionStateRequest
 

@@ -29,7 +29,7 @@ from graphql import (
     validate,
 )
 
-from caravan.cache import FifoCache
+from caravan.fifo_cache import FifoCache
 
 MAX_LENGTH = 32_000
 MAX_TOKENS = 2000

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from caravan.cache import FifoCache
 from caravan.client import OperationClient
 from caravan.clock import Clock
+from caravan.fifo_cache import FifoCache
 from caravan.service import ServiceContext
 from services.identity.client import GET_CUSTOMER_STATUS, CustomerStatus, CustomerStatusRequest
 from services.orders.settings import Settings

@@ -1,6 +1,6 @@
 """A dictionary that stays small."""
 
-from caravan.cache import FifoCache
+from caravan.fifo_cache import FifoCache
 
 
 def test_the_entry_that_was_added_first_goes_when_one_more_comes() -> None:

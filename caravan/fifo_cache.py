@@ -1,4 +1,4 @@
-"""A dictionary in memory that stays small; what outlives a process or is shared is in Redis or a database."""
+"""A dictionary in memory that stays small; what processes share is in `caravan/cache`."""
 
 from collections import OrderedDict
 from typing import TypeVar
