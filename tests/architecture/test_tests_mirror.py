@@ -16,7 +16,6 @@ WITHOUT_A_TEST = {
 
 OWED: set[str] = {
     "bus/kafka/bus",
-    "bus/kafka/dead_letters",
     "bus/kafka/inspector",
     "bus/kafka/producer",
     "bus/kafka/reader",
