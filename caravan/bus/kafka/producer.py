@@ -76,7 +76,8 @@ class Producer:
     async def close(self) -> None:
         producer, self._current_producer = self._current_producer, None
         if producer is not None:
-            del self._user_counts[producer]
+            if not self._user_counts[producer]:
+                del self._user_counts[producer]  # otherwise its last user does
             with suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await producer.flush()
