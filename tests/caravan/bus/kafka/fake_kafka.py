@@ -127,6 +127,7 @@ class FakeConsumer:
         kafka.consumers.append(self)
 
     async def start(self) -> None:
+        await asyncio.sleep(0)
         await self.kafka.answer("start consumer")
 
     async def stop(self) -> None:
