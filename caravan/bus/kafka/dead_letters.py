@@ -40,7 +40,8 @@ def read_record_key(record: ConsumerRecord) -> str:
     return (record.key or b"").decode(errors="replace")
 
 
-def parse_dead_letter(record: ConsumerRecord, preview: int) -> DeadLetter:
+def parse_dead_letter(record: ConsumerRecord, preview: int | None) -> DeadLetter:
+    """With the first `preview` bytes of its body, or all."""
     headers = {name: value.decode(errors="replace") for name, value in record.headers if value is not None}
     size = _parse_number(headers, "size", len(record.value))
     return DeadLetter(

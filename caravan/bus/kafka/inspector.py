@@ -4,7 +4,7 @@ One long-lived client serves all of it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -88,39 +88,43 @@ class KafkaInspector:
             }
 
     async def list_dead_letters(self, subscription: str, limit: int, preview: int) -> list[DeadLetter]:
-        """The first `limit` dead letters that are still there. Reads the topic to its end, because a later record may
-        have removed an earlier one.
-        """
-        dead_letters: dict[str, DeadLetter] = {}
-        async with self._open_clients() as (consumer, _):
-            async for record in _read_records(consumer, get_dead_letter_topic(subscription)):
-                key = read_record_key(record)
-                if record.value is None:
-                    dead_letters.pop(key, None)
-                elif key in dead_letters or len(dead_letters) < limit:
-                    dead_letters[key] = parse_dead_letter(record, preview)
-        return list(dead_letters.values())
+        """The first `limit` dead letters that are still there."""
+        offsets = await self._find_offsets(subscription)
+        batches = self._read_in_batches(subscription, offsets[:limit], preview)
+        return [dead_letter async for batch in batches for dead_letter in batch]
 
     async def fetch_dead_letters(self, subscription: str, ids: Sequence[str]) -> AsyncIterator[list[DeadLetter]]:
         """These dead letters, whole and in their order, a few in memory at a time. Those that are gone are left
         out.
         """
-        topic = get_dead_letter_topic(subscription)
-        last_offsets: dict[str, int | None] = {}
-        requested_ids = set(ids)
+        offsets = await self._find_offsets(subscription, frozenset(ids))
+        async for batch in self._read_in_batches(subscription, offsets):
+            yield batch
+
+    async def _find_offsets(self, subscription: str, ids: Collection[str] | None = None) -> list[int]:
+        """Of the dead letters that are still there, of all or of those with these ids. Reads the topic to its end,
+        because a later record may have removed an earlier one.
+        """
+        offsets: dict[str, int] = {}
         async with self._open_clients() as (consumer, _):
-            async for record in _read_records(consumer, topic):
-                if read_record_key(record) in requested_ids:
-                    last_offsets[read_record_key(record)] = record.offset if record.value is not None else None
-        offsets = sorted(offset for offset in last_offsets.values() if offset is not None)
+            async for record in _read_records(consumer, get_dead_letter_topic(subscription)):
+                key = read_record_key(record)
+                if record.value is None:
+                    offsets.pop(key, None)
+                elif ids is None or key in ids:
+                    offsets[key] = record.offset
+        return sorted(offsets.values())
+
+    async def _read_in_batches(
+        self, subscription: str, offsets: Sequence[int], preview: int | None = None
+    ) -> AsyncIterator[list[DeadLetter]]:
+        topic = get_dead_letter_topic(subscription)
         for start in range(0, len(offsets), _FETCH_BATCH):
             chunk = offsets[start : start + _FETCH_BATCH]
             async with self._open_clients() as (consumer, _):
                 records = _read_records(consumer, topic, chunk[0], chunk[-1] + 1)
-                dead_letters = [
-                    parse_dead_letter(record, len(record.value)) async for record in records if record.offset in chunk
-                ]
-            yield dead_letters
+                batch = [parse_dead_letter(record, preview) async for record in records if record.offset in chunk]
+            yield batch
 
 
 async def _read_records(
