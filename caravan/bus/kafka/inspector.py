@@ -38,28 +38,38 @@ class KafkaInspector:
         """Raises ConnectionError when Kafka can't be asked; the clients are then made anew the next time."""
         try:
             async with asyncio.timeout(_INSPECT_SECONDS), self._lock:
-                if self._consumer is None:
-                    self._consumer = AIOKafkaConsumer(
-                        **self._servers.build_client_arguments(),
-                        client_id=f"{self._client}-inspect",
-                        enable_auto_commit=False,
-                        auto_offset_reset="earliest",
-                        request_timeout_ms=10_000,
-                        fetch_max_wait_ms=50,
-                    )
-                    await finish_opening(self._consumer.start())
-                if self._admin is None:
-                    self._admin = AIOKafkaAdminClient(
-                        **self._servers.build_client_arguments(), client_id=f"{self._client}-inspect"
-                    )
-                    await finish_opening(self._admin.start())
-                yield self._consumer, self._admin
-                if self._consumer.assignment():
+                try:
+                    yield await self._connect()
+                except (
+                    KafkaError,
+                    TimeoutError,
+                    asyncio.CancelledError,
+                ):  # the deadline, too, is a cancellation in here
+                    await self.close()  # while they are still ours: whoever waits for the lock would use them
+                    raise
+                if self._consumer is not None and self._consumer.assignment():
                     # else it goes on fetching what nobody reads. It also asks for all topics, which costs.
                     self._consumer.unsubscribe()
         except (KafkaError, TimeoutError) as error:
-            await self.close()
             raise ConnectionError(f"Kafka at {self._servers} can't be asked: {error!r}") from error
+
+    async def _connect(self) -> tuple[AIOKafkaConsumer, AIOKafkaAdminClient]:
+        if self._consumer is None:
+            self._consumer = AIOKafkaConsumer(
+                **self._servers.build_client_arguments(),
+                client_id=f"{self._client}-inspect",
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                request_timeout_ms=10_000,
+                fetch_max_wait_ms=50,
+            )
+            await finish_opening(self._consumer.start())
+        if self._admin is None:
+            self._admin = AIOKafkaAdminClient(
+                **self._servers.build_client_arguments(), client_id=f"{self._client}-inspect"
+            )
+            await finish_opening(self._admin.start())
+        return self._consumer, self._admin
 
     async def close(self) -> None:
         consumer, admin, self._consumer, self._admin = self._consumer, self._admin, None, None
