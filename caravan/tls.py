@@ -8,6 +8,7 @@ Server and host name are always verified, but for Postgres with the `sslmode` va
 """
 
 import os
+import re
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,15 @@ _PARAMETERS = {
 """The parameters for CA, certificate and key in the URLs of each scheme that can mean TLS."""
 _UNVERIFIED = {"no_verify_ssl": ("0",), "ssl_cert_reqs": ("required",), "ssl_check_hostname": ("true", "True", "1")}
 """Parameters that switch verification off, and the values that don't."""
+_OTHER_PARAMETERS = {
+    "postgresql": ("sslmode", "sslnegotiation"),
+    "postgres": ("sslmode", "sslnegotiation"),
+    "rediss": ("ssl_cert_reqs", "ssl_check_hostname"),
+    "amqps": ("no_verify_ssl",),
+}
+"""Those that count, or mean what is done anyway, besides the files."""
+_TLS_PARAMETER = re.compile(r"ssl.*|ca_?(?:file|path|data|certs)|certfile|keyfile|no_verify_ssl")
+"""What clients of these servers call their parameters of TLS. The context is ours, so that they read none of them."""
 _POSTGRES_ALPN = "postgresql"
 _POSTGRES_TLS_MODES = ("require", "verify-ca", "verify-full")
 _POSTGRES_MODES = ("disable", "allow", "prefer", *_POSTGRES_TLS_MODES)
@@ -74,7 +84,7 @@ class CertificateFiles:
 
 def complete_url(url: str, files: CertificateFiles) -> str:
     """The URL with these files as parameters, where it has none of its own. Raises ValueError when it doesn't mean a
-    verified TLS connection, though it should.
+    verified TLS connection, though it should, or has a parameter of TLS that would count for nothing.
     """
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
@@ -82,6 +92,13 @@ def complete_url(url: str, files: CertificateFiles) -> str:
     for parameter, safe_values in _UNVERIFIED.items():
         if query.get(parameter, safe_values[0]) not in safe_values:
             raise ValueError(f"must not have {parameter}: the server's certificate is always verified")
+    known_parameters = (*_PARAMETERS.get(parts.scheme, ()), *_OTHER_PARAMETERS.get(parts.scheme, ()))
+    for parameter in query:
+        if _TLS_PARAMETER.fullmatch(parameter) and parameter not in known_parameters:
+            raise ValueError(
+                f"must not have {parameter}: the parameters of TLS that a {parts.scheme}:// URL may have are "
+                f"{', '.join(known_parameters) or 'none'}"
+            )
     if query.get("sslmode", "prefer") not in _POSTGRES_MODES:
         raise ValueError(f"must have one of these as sslmode: {', '.join(_POSTGRES_MODES)}")
     if not files.list_given():

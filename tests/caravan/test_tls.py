@@ -92,6 +92,41 @@ def test_verification_cant_be_switched_off(url: str) -> None:
         complete_url(url, CertificateFiles())
 
 
+@pytest.mark.parametrize(
+    ("url", "parameter"),
+    [
+        ("postgresql://h/d?sslmode=verify-full&sslcrl=/c/revoked.crl", "sslcrl"),
+        ("postgresql://h/d?sslmode=verify-full&ssl_min_protocol_version=TLSv1.3", "ssl_min_protocol_version"),
+        ("postgresql://h/d?sslmode=verify-full&ssl_max_protocol_version=TLSv1.2", "ssl_max_protocol_version"),
+        ("postgresql://h/d?sslcert=/c/tls.crt&sslkey=/c/tls.key&sslpassword=p", "sslpassword"),
+        ("rediss://r?ssl_min_version=771", "ssl_min_version"),
+        ("rediss://r?ssl_ciphers=HIGH", "ssl_ciphers"),
+        ("rediss://r?ssl_include_verify_flags=VERIFY_CRL_CHECK_LEAF", "ssl_include_verify_flags"),
+        ("rediss://r?ssl_ca_data=pem", "ssl_ca_data"),
+        ("rediss://r?ssl_ca_path=/c", "ssl_ca_path"),
+        ("amqps://r?capath=/c", "capath"),
+        ("amqps://r?cadata=pem", "cadata"),
+        ("amqps://r?ca_certs=/c/ca.crt", "ca_certs"),
+        ("amqp://r?cafile=/c/ca.crt", "cafile"),
+    ],
+)
+def test_a_parameter_of_tls_that_would_count_for_nothing_is_refused(url: str, parameter: str) -> None:
+    with pytest.raises(ValueError, match=f"must not have {parameter}: the parameters of TLS that a "):
+        complete_url(url, CertificateFiles())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://h/d?sslmode=verify-full&sslnegotiation=direct&sslrootcert=system&application_name=ssl",
+        "rediss://r?ssl_cert_reqs=required&ssl_check_hostname=true&ssl_ca_certs=/c/ca.crt&protocol=3",
+        "amqps://r?no_verify_ssl=0&cafile=/c/ca.crt&heartbeat=20",
+    ],
+)
+def test_parameters_that_count_stay(url: str) -> None:
+    assert complete_url(url, CertificateFiles()) == url
+
+
 def test_an_unknown_sslmode_is_refused() -> None:
     with pytest.raises(ValueError, match="must have one of these as sslmode: disable, allow, prefer, "):
         complete_url("postgresql://h/d?sslmode=verify_full", CertificateFiles())
