@@ -47,11 +47,17 @@ async def map_concurrently(
             on_done()
         return result
 
+    failure: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(run_one(item)) for item in items]
     except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+        failure = failures.exceptions[0]
+    if failure is not None:
+        try:
+            raise failure  # out here, where neither its cause nor its context is replaced
+        finally:
+            del failure  # it refers to this frame
     return [task.result() for task in tasks]
 
 

@@ -39,6 +39,23 @@ async def test_the_first_failure_ends_all() -> None:
     assert sorted(ended) == [0, 1]
 
 
+async def test_a_failure_keeps_what_it_came_from() -> None:
+    async def fail(wrap: bool) -> None:
+        try:
+            raise OSError("the connection broke")
+        except OSError as error:
+            if wrap:
+                raise RuntimeError("no answer") from error
+            raise RuntimeError("no answer")  # noqa: B904 -- the context is what is tested
+
+    with pytest.raises(RuntimeError) as wrapped:
+        await map_concurrently(fail, [True], 1)
+    assert isinstance(wrapped.value.__cause__, OSError)
+    with pytest.raises(RuntimeError) as plain:
+        await map_concurrently(fail, [False], 1)
+    assert isinstance(plain.value.__context__, OSError)
+
+
 async def test_a_task_that_loses_its_first_cancellation_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("caravan.concurrency.END_AGAIN_SECONDS", 0.01)
     cancellations = 0
