@@ -20,7 +20,7 @@ from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST
 from caravan.errors import MessageRejected
 from caravan.jobs.declarations import Job, JobType, ProgressReporter
-from caravan.jobs.redis import BLOCK_SECONDS, PREFIX, UNAVAILABLE_ERRORS, JobStore
+from caravan.jobs.redis import BLOCK_SECONDS, PREFIX, UNAVAILABLE_ERRORS, JobStore, ServerTooOld
 from caravan.telemetry import log, metrics
 
 _MAX_STALLED = 3
@@ -51,15 +51,20 @@ class JobWorker:
     async def run(self) -> None:
         while not self.is_stopping:
             try:
-                self._worker = self._create_worker()
-                await self._worker.run()
-            except UNAVAILABLE_ERRORS as error:
-                log.warning("jobs wait for redis", queue=self.job_type.name, error=repr(error))
+                await self._store.check_server()  # again: it may have been away when the process started
+                await self._run_worker()
+            except (*UNAVAILABLE_ERRORS, ServerTooOld) as error:
+                log.warning("jobs wait for redis", queue=self.job_type.name, error=str(error) or repr(error))
             except Exception as error:
                 raise_if_cancelled(error)
                 log.error("a worker of jobs ended", queue=self.job_type.name, exc_info=error)
             if not self.is_stopping:
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _run_worker(self) -> None:
+        if not self.is_stopping:
+            self._worker = self._create_worker()
+            await self._worker.run()
 
     def _create_worker(self) -> Any:
         lease_ms = round(self.job_type.lease_seconds * 1000)
@@ -86,7 +91,7 @@ class JobWorker:
             ),
         )
         # BullMQ's worker doesn't ask for the version, and would round delays up to whole seconds for the oldest Redis.
-        # Ours is not that old: `JobStore.check_server`.
+        # This one is not that old: `run` has checked it.
         worker.backend.blocking_connection.capabilities = {"canBlockFor1Ms": True, "canDoubleTimeout": True}
         return worker
 

@@ -1,5 +1,6 @@
 """The Redis of the jobs may be away, forget everything, or be the wrong one: nothing stops for it."""
 
+import asyncio
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,11 +11,13 @@ import pytest
 import structlog
 from redis.asyncio import Redis
 
-from caravan.jobs import Cron, JobStore, JobsUnavailable, ServerTooOld
+from caravan.clock import new_id
+from caravan.concurrency import end_tasks
+from caravan.jobs import Cron, JobRequest, JobStore, JobsUnavailable, ServerTooOld, worker
 from caravan.jobs.redis import BLOCK_SECONDS
 from caravan.runtime import Backends, process
-from tests.support.job_shop import service
-from tests.support.shop import run_services
+from tests.support.job_shop import NOTE, handled_data, jobs, service, wait_until_completed
+from tests.support.shop import run_services, wait_until
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -71,6 +74,71 @@ async def test_a_redis_that_refuses_the_login_is_told_and_the_process_serves(
     assert warning.args == ("the Redis of the jobs can't be used, they wait for it",)
     assert "invalid username-password pair" in warning.kwargs["error"]
     assert "not-the-password" not in str(logger.calls)
+
+
+async def test_jobs_wait_for_a_redis_that_refuses_to_tell_its_version(
+    backends: Backends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = structlog.testing.CapturingLogger()
+    monkeypatch.setattr(worker, "log", logger)
+    admin = Redis.from_url(backends.redis_url)
+    await admin.acl_setuser(
+        "mute", enabled=True, passwords=["+pw"], keys="*", channels="*", commands=["+@all", "-info"]
+    )
+    refusing = f"redis://mute:pw@{backends.redis_url.rpartition('@')[2]}"
+    mark = {"mark": str(new_id())}
+    try:
+        async with run_services(replace(backends, jobs_redis_url=refusing), extra_services=(service,)) as shop:
+            (job_id,) = await shop.get_context("demo").jobs.enqueue(NOTE, JobRequest(mark))
+
+            async def is_waiting() -> bool:
+                return any(call.kwargs.get("queue") == NOTE for call in logger.calls)
+
+            await wait_until(is_waiting)
+            waiting = next(call for call in logger.calls if call.kwargs.get("queue") == NOTE)
+            assert waiting.args == ("jobs wait for redis",)
+            assert "'info' command" in waiting.kwargs["error"]
+            assert mark not in handled_data
+            await admin.acl_setuser("mute", enabled=True, commands=["+info"])
+            await wait_until_completed(shop, NOTE, job_id)
+    finally:
+        await admin.acl_deluser("mute")
+        await admin.aclose()
+
+
+async def test_jobs_wait_for_a_newer_redis_when_the_one_that_comes_back_is_too_old(
+    backends: Backends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process has not refused it: it was away at the start."""
+    logger = structlog.testing.CapturingLogger()
+    monkeypatch.setattr(worker, "log", logger)
+    version = "7.0.7"
+
+    async def fetch_info(_: Redis) -> dict[str, str]:
+        return {"redis_version": version}
+
+    monkeypatch.setattr(Redis, "info", fetch_info)
+    started = asyncio.Event()
+
+    async def run(_: bullmq.Worker) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(bullmq.Worker, "run", run)
+    task = asyncio.create_task(worker.JobWorker(JobStore(backends.redis_url), jobs.job_types[NOTE], None).run())
+    try:
+
+        async def is_waiting() -> bool:
+            return bool(logger.calls)
+
+        await wait_until(is_waiting)
+        assert logger.calls[0].args == ("jobs wait for redis",)
+        assert "the Redis of the jobs is 7.0.7; they need" in logger.calls[0].kwargs["error"]
+        assert not started.is_set()
+        version = "7.0.8"
+        await asyncio.wait_for(started.wait(), 5)
+    finally:
+        await end_tasks([task])
 
 
 @pytest.mark.parametrize(
