@@ -16,7 +16,6 @@ WITHOUT_A_TEST = {
 
 OWED: set[str] = {
     "bus/kafka/bus",
-    "bus/kafka/reader",
     "bus/rabbitmq/bus",
     "bus/rabbitmq/connections",
     "bus/rabbitmq/messages",

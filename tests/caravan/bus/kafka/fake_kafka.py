@@ -37,8 +37,8 @@ class FakeKafka:
         self.admins: list[FakeAdmin] = []
         self.failures: dict[str, BaseException] = {}
         """What the next call of an operation, such as "commit", raises."""
-        self.hanging: set[str] = set()
-        """Operations that get no answer."""
+        self.answers: dict[str, asyncio.Event] = {}
+        """Operations that get an answer only when the event is set."""
         self.size_limit = 1_000_000
 
     def add_topic(self, topic: str, partitions: int = 1) -> None:
@@ -49,15 +49,22 @@ class FakeKafka:
     ) -> ConsumerRecord[bytes, bytes]:
         log = self.partitions[TopicPartition(topic, partition)]
         log.append(make_record(topic, len(log), key, value, partition=partition, headers=headers))
+        for consumer in self.consumers:
+            consumer.arrival.set()
         return log[-1]
 
     def read_values(self, topic: str) -> list[bytes | None]:
         return [record.value for tp, log in self.partitions.items() if tp.topic == topic for record in log]
 
+    def withhold_answer(self, *operations: str) -> asyncio.Event:
+        answered = asyncio.Event()
+        self.answers |= dict.fromkeys(operations, answered)
+        return answered
+
     async def answer(self, operation: str) -> None:
         """Every operation of the clients begins here."""
-        if operation in self.hanging:
-            await asyncio.Event().wait()
+        if operation in self.answers:
+            await self.answers[operation].wait()
         if error := self.failures.pop(operation, None):
             raise error
 

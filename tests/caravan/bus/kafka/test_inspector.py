@@ -62,7 +62,7 @@ async def test_a_broker_that_gives_no_answer_is_waited_for_until_a_deadline(
     monkeypatch.setattr(inspector_module, "_INSPECT_SECONDS", 0.02)
     monkeypatch.setattr("caravan.bus.opening._LONGER_SECONDS", 0.02)
     fake_kafka.append_record(DLQ, b"a", b"{}")
-    fake_kafka.hanging.add(operation)
+    fake_kafka.withhold_answer(operation)
     async with asyncio.timeout(2):
         with pytest.raises(ConnectionError, match="TimeoutError"):
             await inspector.list_dead_letters("reader.seen", 10, 10)

@@ -90,7 +90,7 @@ async def test_closing_waits_for_no_broker(fake_kafka: FakeKafka, monkeypatch: p
     monkeypatch.setattr(producer_module, "_CLOSE_SECONDS", 0.01)
     producer = make_producer()
     await producer.start()
-    fake_kafka.hanging |= {"flush", "close sender"}
+    fake_kafka.withhold_answer("flush", "close sender")
     fake_kafka.failures["close client"] = KafkaTimeoutError()
     async with asyncio.timeout(2):
         await producer.close()
