@@ -49,10 +49,20 @@ async def _open_admin(servers: KafkaServers) -> AsyncIterator[AIOKafkaAdminClien
 async def describe_failure(servers: KafkaServers, error: Exception) -> str:
     """Why Kafka can't be reached, with the setting to look at.
 
-    aiokafka logs the reason for each address, and raises only that there is none: so one connection is tried again.
+    aiokafka logs the reason for each address, and raises only that there is none: so a connection to each is tried
+    again. What a server answered says more than that another one is away.
     """
-    first = servers.addresses.partition(",")[0].strip()
-    host, _, port = first.rpartition(":")
+    addresses = [address.strip() for address in servers.addresses.split(",") if address.strip()]
+    answers = await asyncio.gather(*(_probe_address(servers, address, error) for address in addresses))
+    address, (reason, _) = max(
+        zip(addresses, answers, strict=True), key=lambda probed: probed[1][1]
+    )  # the first of equal ones
+    return f"Kafka at {address} can't be used: {reason}"
+
+
+async def _probe_address(servers: KafkaServers, address: str, error: Exception) -> tuple[str, bool]:
+    """Why one server can't be used, and whether it has answered anything."""
+    host, _, port = address.rpartition(":")
     try:
         connection = await create_conn(
             host.strip("[]"),
@@ -61,16 +71,20 @@ async def describe_failure(servers: KafkaServers, error: Exception) -> str:
             **servers.build_connection_arguments(),
         )
         connection.close()
-        reason = f"{error}; does it expect CARAVAN_KAFKA_PROTOCOL={servers.protocol}?"
+        return f"{error}; does it expect CARAVAN_KAFKA_PROTOCOL={servers.protocol}?", True
     except _LOGIN_ERRORS as failure:
-        reason = f"CARAVAN_KAFKA_USERNAME and CARAVAN_KAFKA_PASSWORD are refused ({servers.sasl_mechanism}): {failure}"
+        return (
+            f"CARAVAN_KAFKA_USERNAME and CARAVAN_KAFKA_PASSWORD are refused ({servers.sasl_mechanism}): {failure}",
+            True,
+        )
     except KafkaError as failure:
         reason = f"{failure}; does it expect CARAVAN_KAFKA_PROTOCOL={servers.protocol}?"
         if servers.has_tls:
             reason += f" Or {suggest_certificate(servers.certificates)}"
+        return reason, True
     except (OSError, TimeoutError) as failure:
-        reason = explain_failure(failure, "CARAVAN_KAFKA_URL", servers.certificates) or str(failure) or repr(failure)
-    return f"Kafka at {first} can't be used: {reason}"
+        reason = explain_failure(failure, "CARAVAN_KAFKA_URL", servers.certificates)
+        return reason or str(failure) or repr(failure), bool(reason)
 
 
 async def find_missing(servers: KafkaServers, declared: Topology) -> list[ObjectRef]:

@@ -2,13 +2,22 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed
 
 from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.topology import BrokerUnavailable, ObjectRef, Topology, build_topology
+from caravan.bus.topology import kafka as kafka_topology
 from caravan.bus.topology.drift import ApplyResult, Difference, DriftKind, find_differences
-from caravan.bus.topology.kafka import _alter_incrementally, apply_topology, find_missing, observe_objects
+from caravan.bus.topology.kafka import (
+    _alter_incrementally,
+    apply_topology,
+    describe_failure,
+    find_missing,
+    observe_objects,
+)
 from caravan.messages import Topic
 from tests.caravan.bus.topology.sample import build_sample_topology
 from tests.support.backends import Broker
@@ -45,6 +54,23 @@ async def test_an_unavailable_broker_is_named(kafka: Broker) -> None:
     _, _, declared = build_sample_topology()
     with pytest.raises(BrokerUnavailable, match=r"Kafka at 127.0.0.1:1 "):
         await apply_topology(KafkaServers("127.0.0.1:1"), declared)
+
+
+@pytest.mark.parametrize("urls", ["away:9092,secure:9092", "secure:9092, away:9092"])
+async def test_a_server_that_refuses_the_login_is_named_before_one_that_is_away(
+    urls: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def connect(host: str, *_: Any, **__: Any) -> None:
+        raise OSError("no route to host") if host == "away" else SaslAuthenticationFailed("wrong password")
+
+    monkeypatch.setattr(kafka_topology, "create_conn", connect)
+    reason = await describe_failure(KafkaServers(urls), KafkaConnectionError())
+    assert reason.startswith(
+        "Kafka at secure:9092 can't be used: CARAVAN_KAFKA_USERNAME and CARAVAN_KAFKA_PASSWORD are"
+    )
+    assert await describe_failure(KafkaServers("away:1,away:2"), KafkaConnectionError()) == (
+        "Kafka at away:1 can't be used: no route to host"
+    )
 
 
 async def test_drift_of_topics_is_repaired_and_settings_of_others_are_kept(kafka: Broker) -> None:
