@@ -2,8 +2,9 @@
 them.
 
 `make migration` and the test that compares the declared tables with the migrated ones both read it: Postgres writes
-each definition itself, so that nothing is missed that Alembic doesn't compare (checks, predicates of indexes, storage,
-triggers, functions).
+each definition itself, so that what Alembic doesn't compare is there too (checks, predicates of indexes, storage of
+tables and columns, triggers, functions). Neither reads comments, rights, row security, statistics targets or the
+compression of columns: no table has any of its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,9 @@ _COLUMNS = """
 SELECT c.relname AS table, a.attname AS name, format_type(a.atttypid, a.atttypmod)
     || CASE WHEN a.attcollation <> t.typcollation THEN ' COLLATE ' || quote_ident(k.collname) ELSE '' END AS type,
     a.attnotnull AS is_not_null, pg_get_expr(d.adbin, d.adrelid) AS expression, a.attgenerated <> '' AS is_generated,
-    CASE a.attidentity WHEN 'a' THEN 'ALWAYS' WHEN 'd' THEN 'BY DEFAULT' END AS identity
+    CASE a.attidentity WHEN 'a' THEN 'ALWAYS' WHEN 'd' THEN 'BY DEFAULT' END AS identity,
+    '{"p": "PLAIN", "e": "EXTERNAL", "m": "MAIN", "x": "EXTENDED"}'::jsonb ->> a.attstorage::text AS storage,
+    '{"p": "PLAIN", "e": "EXTERNAL", "m": "MAIN", "x": "EXTENDED"}'::jsonb ->> t.typstorage::text AS type_storage
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_collation k ON k.oid = a.attcollation
 LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
@@ -40,7 +43,9 @@ ORDER BY 1, array_position('{p,u,c,x,f}'::"char"[], k.contype), 2
 _INDEXES = """
 SELECT c.relname AS table, i.relname AS name, pg_get_indexdef(x.indexrelid, 0, true) AS definition
 FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class c ON c.oid = x.indrelid
-WHERE c.relnamespace = $1::regnamespace AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = x.indexrelid)
+WHERE c.relnamespace = $1::regnamespace AND NOT EXISTS (
+    SELECT FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x')
+)
 ORDER BY 1, 2
 """
 _TRIGGERS = """
@@ -71,13 +76,16 @@ class CatalogColumn:
     expression: str | None
     is_generated: bool
     identity: str | None
+    storage: str
+    type_storage: str
+    """What a column of this type has when nobody says otherwise."""
 
     @property
     def default(self) -> str | None:
         return None if self.is_generated else self.expression
 
     def render(self) -> str:
-        """The column as CREATE TABLE and ADD COLUMN take it."""
+        """The column as CREATE TABLE and ADD COLUMN take it; its storage is set after it."""
         clauses = [self.type]
         if self.identity:
             clauses.append(f"GENERATED {self.identity} AS IDENTITY")
@@ -161,6 +169,8 @@ def build_changes(before: Catalog, after: Catalog) -> list[str]:
     # A table may refer to one that comes after it.
     for name in new_tables:
         table = after.tables[name]
+        for key, column in table.columns.items():
+            changes += [f"ALTER TABLE {name} {change}" for change in _set_storage(key, column.type_storage, column)]
         changes += [_add_constraint(name, key, text) for key, text in table.constraints.items()]
         changes += list(table.indexes.values())
         triggers += list(table.triggers.values())
@@ -204,9 +214,11 @@ def _change_columns(old: CatalogTable, new: CatalogTable) -> Iterator[str]:
         current = old.columns.get(name)
         if current is None:
             yield f"ADD COLUMN {name} {column.render()}"
+            yield from _set_storage(name, column.type_storage, column)
         elif column != current and (column.is_generated or current.is_generated):
             yield f"DROP COLUMN {name}"
             yield f"ADD COLUMN {name} {column.render()}"
+            yield from _set_storage(name, column.type_storage, column)
         elif column != current:
             yield from _alter_column(name, current, column)
 
@@ -223,6 +235,13 @@ def _alter_column(name: str, old: CatalogColumn, new: CatalogColumn) -> Iterator
         yield f"ALTER COLUMN {name} " + (f"SET DEFAULT {new.default}" if new.default is not None else "DROP DEFAULT")
     if old.is_not_null != new.is_not_null:
         yield f"ALTER COLUMN {name} {'SET' if new.is_not_null else 'DROP'} NOT NULL"
+    # Another type brings its own storage.
+    yield from _set_storage(name, old.storage if old.type == new.type else new.type_storage, new)
+
+
+def _set_storage(name: str, current: str, column: CatalogColumn) -> Iterator[str]:
+    if column.storage != current:
+        yield f"ALTER COLUMN {name} SET STORAGE {column.storage}"
 
 
 def _render_table(name: str, table: CatalogTable) -> str:

@@ -160,8 +160,8 @@ def list_columns(table: type[DeclaredTable], row_type: type) -> list[Column[Any]
 
 
 def add_ddl(base: type[DeclaredTable], statement: str, *, before_tables: bool = False) -> None:
-    """A function or a trigger that belongs to the tables of a database: made after them, or before them when a column
-    or an index needs it, in the order of the calls.
+    """A function, a trigger or a column's storage that belongs to the tables of a database: made after them, or before
+    them when a column or an index needs it, in the order of the calls.
     """
 
     def run_ddl(_: MetaData, connection: Connection, **__: Any) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table, text
 
 from caravan.database import tables as sql
-from caravan.database.tables import DeclaredTable, define_column, define_registry
+from caravan.database.tables import DeclaredTable, add_ddl, define_column, define_registry
 
 
 class PaymentsTable(DeclaredTable, registry=define_registry("payments")):
@@ -167,3 +167,5 @@ class ProviderLedger(PaymentsTable, table=True):
 # invoice_counter, credit_note_counter: one row each and no key, so that no class can be mapped to them.
 for _counter in ("invoice_counter", "credit_note_counter"):
     Table(_counter, PaymentsTable.metadata, Column("last", sql.BIGINT, nullable=False))
+
+add_ddl(PaymentsTable, "ALTER TABLE invoice_document ALTER COLUMN pdf SET STORAGE EXTERNAL")  # a PDF is compressed

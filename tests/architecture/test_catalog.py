@@ -50,6 +50,12 @@ async def identity_url(backends: Backends) -> str:
         ("ALTER TABLE outbox ALTER id DROP IDENTITY", "ADD GENERATED ALWAYS AS IDENTITY"),
         ("ALTER TABLE outbox RESET (autovacuum_vacuum_threshold)", "SET (autovacuum_vacuum_threshold=5000)"),
         ("ALTER TABLE inbox DROP CONSTRAINT inbox_pkey", "ADD CONSTRAINT inbox_pkey PRIMARY KEY"),
+        ("ALTER TABLE account ALTER email SET STORAGE EXTERNAL", "ALTER COLUMN email SET STORAGE EXTENDED"),
+        (
+            "CREATE UNIQUE INDEX planted ON account (id, name); CREATE TABLE pointer (id uuid, name text, "
+            "FOREIGN KEY (id, name) REFERENCES account (id, name))",
+            "DROP INDEX planted",
+        ),
         ("CREATE SEQUENCE planted", "DROP SEQUENCE planted"),
         ("CREATE TABLE planted (id int)", "DROP TABLE planted"),
         ("DROP TABLE reset_link", "CREATE TABLE reset_link"),

@@ -103,7 +103,15 @@ def test_a_column_that_no_row_has_a_value_for_is_refused() -> None:
     def build_catalog(**columns: CatalogColumn) -> Catalog:
         return Catalog({"account": CatalogTable(False, frozenset(), columns)})
 
-    phone = CatalogColumn("text", is_not_null=True, expression=None, is_generated=False, identity=None)
+    phone = CatalogColumn(
+        "text",
+        is_not_null=True,
+        expression=None,
+        is_generated=False,
+        identity=None,
+        storage="EXTENDED",
+        type_storage="EXTENDED",
+    )
     with pytest.raises(MigrationRefused, match=r"account\.phone may not be null and has no default"):
         check_new_columns(build_catalog(), build_catalog(phone=phone))
     check_new_columns(build_catalog(), build_catalog(phone=replace(phone, expression="''::text")))
