@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiokafka import ConsumerRecord, OffsetAndTimestamp, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import MessageSizeTooLargeError
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -109,6 +110,8 @@ class FakeProducer:
     async def send(
         self, topic: str, body: bytes | None, *, key: bytes, headers: Headers | None = None
     ) -> asyncio.Future[Any]:
+        if len(body or b"") > self.kafka.size_limit:
+            raise MessageSizeTooLargeError(f"The message is {len(body or b'')} bytes")
         await self.kafka.answer(f"send to {topic}")
         confirmation: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         confirmation.set_result(self.kafka.append_record(topic, key, body, headers or ()))
