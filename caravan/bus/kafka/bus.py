@@ -113,16 +113,21 @@ class KafkaBus:
             return [PublishFailure(message, reason) for message in messages]
 
     async def _publish_one_by_one(self, topic: str, messages: Sequence[OutgoingMessage]) -> list[PublishFailure]:
-        """Find the ones that are refused; what follows one under its key is not sent."""
-        failures_by_key: dict[str, list[PublishFailure]] = {}
-        for message in messages:
-            if message.key in failures_by_key:
-                failures_by_key[message.key].append(
-                    PublishFailure(message, "an earlier message of its key could not be sent")
-                )
-            elif failures := await self._publish_to_topic(topic, [message]):
-                failures_by_key[message.key] = failures
-        return [failure for of_key in failures_by_key.values() for failure in of_key]
+        """Find the ones that are refused; what follows one under its key is not sent. Once the broker takes nothing,
+        the rest is not sent either: each would wait until the deadline.
+        """
+        failures: list[PublishFailure] = []
+        failed_keys: set[str] = set()
+        for index, message in enumerate(messages):
+            if message.key in failed_keys:
+                failures.append(PublishFailure(message, "an earlier message of its key could not be sent"))
+            elif of_message := await self._publish_to_topic(topic, [message]):
+                failures += of_message
+                failed_keys.add(message.key)
+                if not of_message[0].permanent:
+                    reason = of_message[0].reason
+                    return failures + [PublishFailure(later, reason) for later in messages[index + 1 :]]
+        return failures
 
     async def _send_batch(self, topic: str, messages: Sequence[OutgoingMessage]) -> None:
         async with self._producer.use_producer() as producer:

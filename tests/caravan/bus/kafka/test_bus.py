@@ -81,6 +81,21 @@ async def test_a_message_that_is_too_large_is_refused_for_good_and_holds_back_it
     assert fake_kafka.read_values("other") == [b"3"]
 
 
+async def test_a_broker_that_goes_while_the_refused_one_is_looked_for_is_asked_once(
+    bus: KafkaBus, fake_kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each further message would wait as long as the first."""
+    monkeypatch.setattr(bus_module, "_PUBLISH_SECONDS", 0.05)
+    fake_kafka.size_limit = 5
+    fake_kafka.withhold_answer("send to seen")
+    messages = [make_message("seen", f"key-{number}", b"%d" % number) for number in range(20)]
+    failures = await publish_and_fail(bus, make_message("seen", "key-3", b"too large"), *messages)
+    assert len(failures) == 21
+    assert failures[b"too large"][1]
+    assert not any(permanent for body, (_, permanent) in failures.items() if body != b"too large")
+    assert len(fake_kafka.producers) <= 3
+
+
 async def test_what_the_broker_does_not_take_is_not_refused_for_good(bus: KafkaBus, fake_kafka: FakeKafka) -> None:
     """And the producer, which has a gap by then, is not used again."""
     fake_kafka.failures["send to seen"] = KafkaTimeoutError()
