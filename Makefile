@@ -5,10 +5,10 @@ STAMP := .venv/.made-from-lock
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help env e2e editing up brokers test fuzz test-slow check format bench docs migration service lock wheels sbom audit clean distclean
+.PHONY: help env e2e editing up brokers test fuzz test-slow check compatibility baseline format bench docs migration service lock wheels sbom audit clean distclean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 env: $(STAMP) ## Create .venv from requirements.lock (reruns only when it or pyproject.toml changed)
 
@@ -49,11 +49,18 @@ e2e: env ## The end-to-end tests on a Kubernetes cluster (made by kind; see test
 editing: env ## How long an edit takes under skaffold dev, on the current cluster (PROFILE=lite: in one pod; about 8 minutes)
 	$(BIN)/python -m tests.e2e.editing $(PROFILE)
 
-check: env ## Format, lint, types, and who imports whom
+check: env ## Format, lint, types, who imports whom, and what breaks clients
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m tools.compatibility
+
+compatibility: env ## Compare what clients use (API, graph, messages, settings, metrics) with the last release
+	$(BIN)/python -m tools.compatibility
+
+baseline: env docs ## With a release: make what clients use now the baseline of make compatibility
+	$(BIN)/python -m tools.compatibility --renew
 
 format: env ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix-only

@@ -30,7 +30,7 @@ from services.gateway.graphql.schema import build_schema as build_schema_of_grap
 from services.gateway.known_services import list_channels
 from services.gateway.reference.asyncapi import build_asyncapi
 from services.registry import load_services
-from tools import chart_facts, service_lists
+from tools import chart_facts, public_documents, service_lists
 from tools.message_schemas import (
     build_schema,
     find_violations,
@@ -58,6 +58,14 @@ def render_pages() -> dict[str, str]:
         ),
         "docs/asyncapi.json": _format_json(build_asyncapi(list_channels(), version("caravan"))),
         "docs/asyncapi-readers.json": _format_json(build_readers_asyncapi(services, version("caravan"))),
+        "docs/openapi.json": _format_json(public_documents.build_openapi(services, version("caravan"))),
+        "docs/settings.schema.json": _format_json(
+            public_documents.build_settings_schema(each for _, each in _list_settings(services))
+        ),
+        "docs/metrics.json": _format_json(metrics := public_documents.list_metrics()),
+        "docs/reference/metrics.md": render_metrics(metrics),
+        "docs/problems.json": _format_json(problems := public_documents.list_problems()),
+        "docs/reference/problems.md": render_problems(problems),
         "docs/schema.graphql": build_schema_of_graph().as_str() + "\n",
         "docs/routing-snapshot.schema.json": _format_json(build_snapshot_schema()),
         **{
@@ -195,6 +203,29 @@ def render_settings(services: list[Service]) -> str:
     parts.append("\n## Former names\n\nRead until 0.2, with a warning in the log.\n\n| former | now |\n|---|---|\n")
     for _, settings_class in _list_settings(services):
         parts += [f"| `{former}` | `{variable}` |\n" for former, variable in _list_former_names(settings_class)]
+    return "".join(parts)
+
+
+def render_metrics(metrics: dict[str, dict[str, Any]]) -> str:
+    parts = [
+        NOTE,
+        "# Metrics\n\nEach process answers them at `/metrics`. `docs/metrics.json` says the same for programs.\n\n",
+        "| metric | type | labels | meaning |\n|---|---|---|---|\n",
+    ]
+    for name, metric in metrics.items():
+        labels = ", ".join(f"`{label}`" for label in metric["labels"])
+        parts.append(f"| `{name}` | {metric['type']} | {labels} | {metric['meaning']} |\n")
+    return "".join(parts)
+
+
+def render_problems(problems: dict[str, dict[str, Any]]) -> str:
+    parts = [
+        NOTE,
+        "# Problem types\n\nAn error is answered with a problem document (RFC 9457), whose `type` says which it is. "
+        "`docs/problems.json` says the same for programs.\n\n",
+        "| type | status | title |\n|---|---|---|\n",
+    ]
+    parts += [f"| `{uri}` | {problem['status']} | {problem['title']} |\n" for uri, problem in problems.items()]
     return "".join(parts)
 
 

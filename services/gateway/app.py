@@ -34,13 +34,12 @@ from services.gateway.routing.trie import OWN_SERVICE
 from services.gateway.use_cases import GatewayContext
 
 REFUSED = Counter("caravan_gateway_refused_total", "Requests refused for want of a right", ["status"])
+ROUTERS = (router, graph_api.router, dead_letters.router, job_admin.router)
 HOST_PATTERN = re.compile(rb"([A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 
 
 def build_app(context: GatewayContext) -> App:
-    own = create_app(
-        OWN_SERVICE, (router, graph_api.router, dead_letters.router, job_admin.router), context, context.verifier
-    ).fastapi  # type: ignore[attr-defined]
+    own = create_app(OWN_SERVICE, ROUTERS, context, context.verifier).fastapi  # type: ignore[attr-defined]
     own.router.routes[:] = [
         route for route in own.router.routes if isinstance(route, APIRoute)
     ]  # /openapi.json is the merged one
