@@ -11,6 +11,7 @@ from asyncpg.pgproto.pgproto import UUID as _UUID  # a subclass, made and writte
 
 Clock = Callable[[], datetime]
 
+_ID_LENGTH = 36
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -26,6 +27,16 @@ def new_id() -> UUID:
 def as_id(text: str) -> UUID:
     """Raises ValueError for what is none."""
     return _UUID(text)
+
+
+def parse_id(text: str) -> UUID | None:
+    """The id that a text is; None for any other text."""
+    if len(text) != _ID_LENGTH:
+        return None
+    try:
+        return _UUID(text)
+    except ValueError:
+        return None
 
 
 def make_lowest_id(moment: datetime) -> UUID:

@@ -33,6 +33,7 @@ class Inbox:
         service, channel = consumer.subscription.service, consumer.subscription.channel
         self._span_name = f"process {channel}"
         self._duplicates = metrics.INBOX_DUPLICATES.labels(service, channel)
+        self._has_types = len(consumer.accepted_types) > 1
         self._shared = not isinstance(consumer.subscription.source, Queue)
 
     async def process_batch(self, batch: list[IncomingMessage]) -> list[HandlingResult]:
@@ -92,7 +93,7 @@ class Inbox:
             links=[d.traceparent for d in deliveries if d.traceparent] if len(deliveries) > 1 else None,
         ):
             async with self.context.database.unit_of_work() as uow:
-                claimed_ids = await uow.claim_messages(self.name, [delivery.id for delivery in deliveries])
+                claimed_ids = await uow.claim_messages(self.name, deliveries, has_types=self._has_types)
                 failpoint.hit("inbox.after_claim")
                 new_deliveries: list[Delivery[Any]] = []
                 for delivery in deliveries:

@@ -45,12 +45,27 @@ class Outbox(KernelTable, table=True):
 
 
 class Inbox(KernelTable, table=True):
+    """A message that a consumer has handled, and what of it shows where it belongs (`caravan/timeline`).
+
+    `key` is that of the message where it is an id, `cause` the message that it answers. Null is the usual case: `type`
+    of a consumer that reads one type, `attempt` of a message that succeeded at once, `refused` (how often it came
+    again) of one that came once.
+    """
+
     __tablename__ = "inbox"
-    __table_args__ = (Index("inbox_handled_at", "handled_at", postgresql_using="brin"),)
+    __table_args__ = (
+        Index("inbox_handled_at", "handled_at", postgresql_using="brin"),
+        Index("inbox_key", "key", postgresql_where=text("key IS NOT NULL")),
+    )
 
     consumer: str = define_column(sql.TEXT, primary_key=True)
     message_id: UUID = define_column(sql.UUID, primary_key=True)
     handled_at: datetime = define_column(sql.TIMESTAMPTZ, default="now()")
+    key: UUID | None = define_column(sql.UUID)
+    cause: UUID | None = define_column(sql.UUID)
+    type: str | None = define_column(sql.TEXT)
+    attempt: int | None = define_column(sql.SMALLINT)
+    refused: int | None = define_column(sql.INTEGER)
 
 
 class Idempotency(KernelTable, table=True):

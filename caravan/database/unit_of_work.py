@@ -6,7 +6,7 @@ the stored response) is written by one statement at the end, which is the whole 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,6 +20,7 @@ from sqlalchemy import bindparam, delete
 
 from caravan import telemetry
 from caravan.clock import Clock, utc_now
+from caravan.database.claims import count_refused, insert_claims
 from caravan.database.connections import ACQUIRE_SECONDS, ConnectionPool, open_connection
 from caravan.database.kernel_tables import Idempotency, Inbox
 from caravan.database.pending_writes import EventRow, GroupCommit, PendingWrites, StoredResponse
@@ -177,16 +178,17 @@ class UnitOfWork(Transaction):
         else:
             await self._end_transaction(commit=False)
 
-    async def claim_messages(self, consumer: str, message_ids: Iterable[UUID]) -> set[UUID]:
-        """The messages that this consumer has not handled yet; claiming and the effect commit together."""
+    async def claim_messages(
+        self, consumer: str, deliveries: Sequence[Delivery[Any]], *, has_types: bool = False
+    ) -> set[UUID]:
+        """The messages that this consumer has not handled yet; claiming and the effect commit together. `has_types`:
+        the consumer reads several types, so that its name does not say which one a message is.
+        """
         self._has_claimed = True
-        rows = await self.fetch(
-            "INSERT INTO inbox (consumer, message_id) SELECT $1, m FROM unnest($2::uuid[]) m ON CONFLICT DO NOTHING "
-            "RETURNING message_id",
-            consumer,
-            list(message_ids),
-        )
-        return {row[0] for row in rows}
+        claimed_ids = await insert_claims(self, consumer, deliveries, has_types=has_types)
+        if len(claimed_ids) < len(deliveries):
+            await count_refused(self, consumer, deliveries, claimed_ids)
+        return claimed_ids
 
     def emit(
         self,

@@ -55,6 +55,8 @@ class Delivery(NamedTuple, Generic[M_co]):
     traceparent: str | None
     actor: str | None
     attempt: int = 1
+    causation_id: UUID | None = None
+    """Of the message whose handler sent this one."""
 
 
 def encode_message(
@@ -141,6 +143,7 @@ def _parse_envelope(body: bytes, accepted_types: Mapping[str, type[M]]) -> Deliv
         raise MalformedMessage(f"not JSON: {error}") from None
     try:
         type_name, version = envelope["type"], envelope["dataversion"]
+        causation_id = envelope.get("causationid")
         message_type = accepted_types.get(type_name)
         if message_type is None:
             raise MalformedMessage(f"unknown type {type_name!r}: this reader takes {', '.join(accepted_types)}")
@@ -153,6 +156,7 @@ def _parse_envelope(body: bytes, accepted_types: Mapping[str, type[M]]) -> Deliv
             time=datetime.fromisoformat(envelope["time"]),
             traceparent=envelope.get("traceparent"),
             actor=envelope.get("actor"),
+            causation_id=as_id(causation_id) if causation_id else None,
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -11,6 +11,7 @@ from caravan.events import EventStore, RecordedEvent
 from caravan.messages import Event
 from caravan.runtime import Backends
 from services.orders.model import EVENT_STORE, CancellationRequested
+from tests.support.deliveries import build_delivery
 from tests.support.shop import run_services, wait_until
 
 
@@ -50,9 +51,9 @@ async def test_a_stream_stays_in_order_though_a_younger_transaction_appended_fir
         async with database.unit_of_work() as uow:
             uow.append(stream, 0, [CancellationRequested(reason="1")])
         async with database.unit_of_work() as older:
-            await older.claim_messages("test", [new_id()])
+            await older.claim_messages("test", [build_delivery()])
             async with database.unit_of_work() as younger:
-                await younger.claim_messages("test", [new_id()])
+                await younger.claim_messages("test", [build_delivery()])
                 younger.append(stream, 1, [CancellationRequested(reason="2")])
             older.append(stream, 2, [CancellationRequested(reason="3"), CancellationRequested(reason="4")])
             older.append(other, 0, [CancellationRequested(reason="1")])

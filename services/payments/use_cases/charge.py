@@ -86,7 +86,7 @@ async def capture_payments(context: PaymentsContext, deliveries: Sequence[Delive
         context, [*new_payments, *(payment for payment in existing_payments if payment.status == "capturing")]
     )
     async with context.database.unit_of_work() as uow:
-        claimed_ids = await uow.claim_messages(CAPTURE_PAYMENT.name, {d.id for d in deliveries})
+        claimed_ids = await uow.claim_messages(CAPTURE_PAYMENT.name, deliveries)
         await record_results(context, uow, results)
         for payment in existing_payments:
             repeats = [d for d in deliveries if d.message.order_id == payment.order_id and d.id in claimed_ids]

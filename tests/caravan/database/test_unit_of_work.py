@@ -47,7 +47,7 @@ async def effect(context: Any, delivery: Delivery[Noted]) -> None:
     if delivery.attempt == 1:
         raise RuntimeError("the third party is away")
     async with context.database.unit_of_work() as uow:
-        if await uow.claim_messages("kernel.kernel-effects", [delivery.id]):
+        if await uow.claim_messages("kernel.kernel-effects", [delivery]):
             await uow.execute("INSERT INTO note (text) VALUES ($1)", delivery.message.text)
 
 

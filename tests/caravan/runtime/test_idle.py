@@ -4,12 +4,12 @@ import asyncio
 
 import asyncpg
 
-from caravan.clock import new_id
 from caravan.leadership import Leadership
 from caravan.runtime import Backends
 from caravan.runtime.periodic import choose_interval
 from caravan.telemetry.metrics import STATEMENTS
 from services.payments.jobs import PERIODIC
+from tests.support.deliveries import build_delivery
 from tests.support.shop import run_services, wait_until
 
 REST_SECONDS = 2.0
@@ -49,7 +49,7 @@ async def test_sweepers_rest_with_their_service_and_wake_with_it(backends: Backe
         captures = next(periodic for periodic in PERIODIC if periodic.name == "captures")
         assert choose_interval(captures, shop.get_context("payments")) == 5
         async with shop.get_database("payments").unit_of_work() as uow:
-            await uow.claim_messages("anybody", [new_id()])
+            await uow.claim_messages("anybody", [build_delivery()])
         assert choose_interval(captures, shop.get_context("payments")) == captures.seconds
 
 
