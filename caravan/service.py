@@ -26,6 +26,7 @@ from caravan.live import ChangeNotifications
 from caravan.messages import Channel
 from caravan.refusals import RefusalRecorder
 from caravan.settings import Settings
+from caravan.timeline import Describe
 
 if TYPE_CHECKING:
     from caravan.dead_letters import DeadLetterSource
@@ -125,6 +126,8 @@ class Service:
     periodic_tasks: tuple[PeriodicTask, ...] = ()
     jobs: Jobs | None = None
     projections: "Mapping[str, Rebuild]" = field(default_factory=dict)
+    timeline: Describe | None = None
+    """What the service's tables tell of one key, for its timeline."""
     open_resources: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None
     prepare: Callable[[Any], Awaitable[object]] | None = None
     """What has to be done once before anybody is answered, when all services of the process are there."""

@@ -35,6 +35,7 @@ from caravan.runtime.backends import (
 )
 from caravan.service import Service, ServiceContext
 from caravan.settings import Settings
+from caravan.timeline import ReadSubscription, TimelinePart, TimelineRequest, answer_timeline, build_timeline_operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,12 @@ class ContextFactory:
     def _bind_operations(self, service: Service, context: ServiceContext[Any, Any]) -> None:
         """Let callers in this process and in others reach the service's operations."""
         dead_letter_operations = build_operations(self._build_dead_letter_service(service, context), service.name)
-        for bound in (*service.operations, *dead_letter_operations):
+        timeline_operations = (
+            [build_timeline_operation(service.name).bind(_make_timeline_reader(service))]
+            if any(declared.has_kernel_tables for declared in service.databases)
+            else []
+        )
+        for bound in (*service.operations, *dead_letter_operations, *timeline_operations):
             operation = bound.operation
             self.local_operations[operation] = _bind_operation(bound.use_case, context)
             call_remote = (
@@ -133,6 +139,17 @@ class ContextFactory:
 async def _record_refusals(database: Database, refusals: list[Refusal]) -> None:
     async with database.unit_of_work() as uow:
         record_refusals(uow, refusals)
+
+
+def _make_timeline_reader(service: Service) -> Callable[[Any, TimelineRequest], Awaitable[TimelinePart]]:
+    consumers = [
+        ReadSubscription(consumer.subscription, tuple(consumer.accepted_types)) for consumer in list_consumers(service)
+    ]
+
+    def read_timeline(context: Any, request: TimelineRequest) -> Awaitable[TimelinePart]:
+        return answer_timeline(context, request, consumers, service.timeline)
+
+    return read_timeline
 
 
 def _bind_operation(

@@ -1,13 +1,20 @@
 """The gateway's own routes: the overview, the reference documents and the pages."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from caravan.auth import Customer
 from caravan.http import FREE_PARAMETERS, Injected, make_json_response
+from caravan.times import Time
 from services.gateway import use_cases
 from services.gateway.console import pages
-from services.gateway.schemas import Overview
+from services.gateway.schemas import Overview, Timeline
+from services.gateway.timeline.collect import collect_timeline, require_visible_order
+from services.gateway.timeline.difference import compare_moments
+from services.gateway.timeline.view import build_items
 from services.gateway.use_cases import GatewayContext
 
 router = APIRouter(tags=["gateway"])
@@ -21,6 +28,26 @@ async def get_overview(context: Injected[GatewayContext], caller: Customer) -> R
     and named.
     """
     return make_json_response(await use_cases.read_overview(context, caller.user_id))
+
+
+@router.get("/v1/orders/{order_id}/timeline", response_model=Timeline)
+async def get_timeline(
+    context: Injected[GatewayContext],
+    order_id: UUID,
+    caller: Customer,
+    since: Annotated[
+        Time | None, Query(alias="from", description="what changed after this moment (RFC 3339), as `difference`")
+    ] = None,
+    until: Annotated[Time | None, Query(alias="to", description="... and until this one; now, when left out")] = None,
+) -> Response:
+    """All that happened to an order, in the order of its causes: events, saga, messages, jobs, mails, calls to
+    providers, stock, and what people did. Customers see what concerns them. `partial` names what is missing.
+    """
+    await require_visible_order(context, caller, order_id)
+    nodes, missing = await collect_timeline(context, order_id)
+    items = build_items(nodes, is_staff=caller.has_role("staff"))
+    difference = compare_moments(items, since, until or context.clock()) if since or until else None
+    return make_json_response(Timeline(order_id=order_id, items=items, partial=missing, difference=difference))
 
 
 @router.get("/openapi.json", include_in_schema=False)

@@ -1,9 +1,10 @@
 """The HTTP shapes of the gateway's own routes."""
 
-from typing import Literal
+from datetime import datetime
+from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from caravan.money import Money
 
@@ -52,3 +53,66 @@ class Overview(BaseModel):
     recommendations: list[RecommendedProduct] | None
     partial: bool
     failed: list[OverviewPart]
+
+
+class MessageDelivery(BaseModel):
+    """How often a consumer got a message, and how often it had an effect."""
+
+    consumer: str
+    deliveries: int
+    effects: int
+    handled_at: datetime
+
+
+class TimelineItem(BaseModel):
+    """One thing that happened to an order. `time` is what the clock of its service said; `causal_time` is no earlier
+    than that of its cause. `cause` is the id of another item; staff also see ids of messages that are not known any
+    more. `state` is what the `subject` is like from then on.
+    """
+
+    id: str = Field(examples=["event:3"])
+    source: str = Field(examples=["events"])
+    kind: str = Field(examples=["PaymentCompleted"])
+    subject: str = Field(examples=["order"])
+    time: datetime
+    causal_time: datetime
+    cause: str | None
+    actor: str | None
+    trace_id: str | None
+    state: dict[str, Any]
+    details: dict[str, Any]
+    deliveries: list[MessageDelivery]
+
+
+class MissingSource(BaseModel):
+    """A source of which something is missing: all of it, or what is from `before` a time."""
+
+    source: str
+    service: str
+    reason: str
+    before: datetime | None
+
+
+class TimelineChange(BaseModel):
+    subject: str
+    field: str
+    before: Any
+    after: Any
+
+
+class TimelineDifference(BaseModel):
+    """What changed after `since` and until `until`, by causal time; `items` are the ids of what happened meanwhile."""
+
+    since: datetime | None
+    until: datetime
+    changes: list[TimelineChange]
+    items: list[str]
+
+
+class Timeline(BaseModel):
+    """What happened to an order, causes first. `partial` names what is missing, and why."""
+
+    order_id: UUID
+    items: list[TimelineItem]
+    partial: list[MissingSource]
+    difference: TimelineDifference | None

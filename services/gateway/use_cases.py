@@ -14,8 +14,10 @@ from caravan.money import Money
 from caravan.refusals import RefusalRecorder
 from caravan.service import ServiceContext
 from caravan.telemetry import log
+from services.gateway.known_services import list_known_services
 from services.gateway.limits import RateClasses, RateLimiter
 from services.gateway.routing.table import RouteTable
+from services.gateway.routing.trie import OWN_SERVICE
 from services.gateway.routing.upstreams import Upstreams
 from services.gateway.schemas import (
     LatestNotification,
@@ -51,6 +53,12 @@ class GatewayResources:
 
 
 GatewayContext = ServiceContext[Settings, GatewayResources]
+
+
+def list_other_services(context: GatewayContext) -> set[str]:
+    """The services that there should be, whether they run or not: as configured, or all of this release."""
+    configured = {name.strip() for name in context.settings.services.split(",") if name.strip()}
+    return (configured or list_known_services()) - {OWN_SERVICE}
 
 
 async def refresh_routes(context: GatewayContext) -> bool:

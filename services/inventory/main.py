@@ -7,7 +7,7 @@ from pathlib import Path
 
 from caravan.concurrency import DataLoader
 from caravan.service import DatabaseDeclaration, PeriodicTask, Service
-from services.inventory import messages
+from services.inventory import messages, timeline
 from services.inventory.api import router
 from services.inventory.client import GET_AVAILABILITY
 from services.inventory.consumers import consume
@@ -32,5 +32,6 @@ service = Service(
         PeriodicTask("release-expired", 1.0, release.release_expired_reservations),
         PeriodicTask("publish-stock", 0.25, announce.publish_stock_changes),
     ),
+    timeline=timeline.describe_stock,
     open_resources=open_resources,
 )

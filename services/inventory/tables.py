@@ -52,6 +52,12 @@ class Movement(InventoryTable, table=True):
         CheckConstraint(
             "kind IN ('receive', 'adjust', 'count', 'return', 'reserve', 'release', 'ship')", name="movement_kind_check"
         ),
+        Index(
+            "movement_order",
+            "order_id",
+            postgresql_using="brin",
+            postgresql_with={"pages_per_range": 32, "autosummarize": "true"},
+        ),
     )
 
     sku: str = define_column(sql.TEXT, primary_key=True)

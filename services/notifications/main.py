@@ -6,7 +6,7 @@ from pathlib import Path
 
 from caravan.derivation import derive_secret
 from caravan.service import DatabaseDeclaration, Service
-from services.notifications import api, jobs, messages
+from services.notifications import api, jobs, messages, timeline
 from services.notifications.client import LIST_LATEST_NOTIFICATIONS
 from services.notifications.consumers import consume
 from services.notifications.providers.files import FolderEmailProvider, LogProvider, SmsFileProvider
@@ -45,6 +45,7 @@ service = Service(
     settings=Settings,
     periodic_tasks=jobs.SWEEPERS,
     jobs=jobs.jobs,
+    timeline=timeline.describe_mails,
     open_resources=open_resources,
     dead_letter_sources=(NotificationDeadLetters,),
 )

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from caravan.service import DatabaseDeclaration, PeriodicTask, Service
-from services.orders import messages, projections
+from services.orders import messages, projections, timeline
 from services.orders.api import history, orders
 from services.orders.client import GET_ORDER_OWNER, LIST_RECENT_ORDERS
 from services.orders.consumers import consume
@@ -37,5 +37,6 @@ service = Service(
     settings=Settings,
     periodic_tasks=(PeriodicTask("project-orders", 0.1, read.update_projection, linger=0.05),),
     projections={"order_summary": projections.rebuild_summaries},
+    timeline=timeline.describe_order,
     open_resources=open_resources,
 )

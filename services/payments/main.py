@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from caravan.service import DatabaseDeclaration, Service
-from services.payments import messages
+from services.payments import messages, timeline
 from services.payments.api import router
 from services.payments.client import HOLD_CAPTURE
 from services.payments.consumers import consume
@@ -37,5 +37,6 @@ service = Service(
     settings=Settings,
     periodic_tasks=PERIODIC,
     jobs=jobs,
+    timeline=timeline.describe_payment,
     open_resources=open_resources,
 )

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from caravan.service import DatabaseDeclaration, PeriodicTask, Service
-from services.processing import jobs, messages, use_cases
+from services.processing import jobs, messages, timeline, use_cases
 from services.processing.consumers import consume
 from services.processing.settings import Settings
 
@@ -17,4 +17,5 @@ service = Service(
         PeriodicTask("resend-overdue", 2.0, use_cases.resend_overdue),
         PeriodicTask("measure-sagas", 10.0, jobs.measure_open_sagas),
     ),
+    timeline=timeline.describe_saga,
 )

@@ -4,9 +4,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
+import orjson
 from sqlalchemy import any_, bindparam, select
 
 from caravan.database import Database, UnitOfWork, VersionConflict
@@ -16,7 +17,18 @@ from caravan.database.tables import col, list_fields, select_columns
 from caravan.messages import Delivery
 from services.orders.messages import OrderCreated
 from services.processing import tables
-from services.processing.model import Saga
+from services.processing.model import Saga, Step
+
+
+class TakenStep(NamedTuple):
+    """A step, the id of the message that it followed, and what the saga was like then."""
+
+    step: Step
+    cause: str | None
+    time: datetime
+    stock: str
+    money: str
+    parcel: str
 
 
 @dataclass(slots=True)
@@ -33,6 +45,8 @@ class SagaRow:
     cause: UUID | None = None
     actor: str | None = None
     traceparent: str | None = None
+    history: str = "[]"
+    """The steps taken so far, as `record_step` writes them."""
 
     @property
     def command(self) -> Delivery[Any] | None:
@@ -43,6 +57,19 @@ class SagaRow:
 
     def set_command(self, delivery: Delivery[Any]) -> None:
         self.cause, self.actor, self.traceparent = delivery.id, delivery.actor, delivery.traceparent
+
+    def record_step(self, step: Step, cause: Delivery[Any] | None, now: datetime) -> None:
+        """Write down a step and what the saga is like after it."""
+        saga = self.saga
+        steps = orjson.loads(self.history)
+        steps.append([step, str(cause.id) if cause else None, now.isoformat(), saga.stock, saga.money, saga.parcel])
+        self.history = orjson.dumps(steps).decode()
+
+    def list_steps(self) -> list[TakenStep]:
+        return [
+            TakenStep(step, cause, datetime.fromisoformat(time), stock, money, parcel)
+            for step, cause, time, stock, money, parcel in orjson.loads(self.history)
+        ]
 
     def parse_order(self) -> OrderCreated:
         """What the order's commands are made from; only for a saga that knows its order."""
@@ -68,6 +95,7 @@ _LOCK = Query(
     .with_for_update(),
     _build_row,
 )
+_FIND = Query(_SELECT.where(col(tables.Saga.order_id) == bindparam("order_id")), _build_row)
 _LOCK_OVERDUE = Query(
     _SELECT.where(~col(tables.Saga.is_closed), col(tables.Saga.deadline) < bindparam("now"))
     .order_by(col(tables.Saga.deadline))
@@ -85,6 +113,10 @@ _SAVE: Upsert[SagaRow] = Upsert(
 async def lock_sagas(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, SagaRow]:
     """The sagas of these orders, locked in the order of their ids so that two batches can't wait for each other."""
     return {row.saga.order_id: row for row in await _LOCK.fetch_all(uow, orders=list(orders))}
+
+
+async def find_saga(database: Database, order_id: UUID) -> SagaRow | None:
+    return await _FIND.fetch_one(database, order_id=order_id)
 
 
 async def lock_overdue_sagas(uow: UnitOfWork, now: datetime, limit: int) -> list[SagaRow]:

@@ -44,3 +44,4 @@ class Saga(ProcessingTable, table=True):
     actor: str | None = define_column(sql.TEXT)
     traceparent: str | None = define_column(sql.TEXT)
     cause: UUID | None = define_column(sql.UUID)
+    history: str = define_column(sql.JSON, default="'[]'")

@@ -74,7 +74,7 @@ async def resend_overdue(context: ProcessingContext) -> bool:
             if row.saga.stock == "asked" and (now - row.started_at).total_seconds() > context.settings.give_up_seconds:
                 row.saga.request_cancellation("no answer from inventory in time")
             for step in row.saga.take_next_steps() or row.saga.list_outstanding_steps():
-                _send_step(uow, row, step, row.command)
+                _send_step(uow, row, step, row.command, now)
             row.deadline = _compute_deadline(context, row, now)
         if rows:
             await store.save_sagas(uow, rows)
@@ -89,7 +89,7 @@ async def _send_next_steps(
         row.saga.version += 1
         is_compensating = row.saga.cancel_reason is not None  # whatever message makes the next step of it possible
         for step in row.saga.take_next_steps():
-            _send_step(uow, row, step, row.command if is_compensating else causes.get(order_id))
+            _send_step(uow, row, step, row.command if is_compensating else causes.get(order_id), now)
         row.deadline = _compute_deadline(context, row, now)
     if rows:
         await store.save_sagas(uow, rows.values())
@@ -102,8 +102,9 @@ def _compute_deadline(context: ProcessingContext, row: SagaRow, now: datetime) -
     return now + timedelta(seconds=context.settings.step_timeout_seconds * 2 ** min(row.reminders, 6))
 
 
-def _send_step(uow: UnitOfWork, row: SagaRow, step: Step, caused_by: Delivery[Any] | None) -> None:
-    """Send what a step says."""
+def _send_step(uow: UnitOfWork, row: SagaRow, step: Step, caused_by: Delivery[Any] | None, now: datetime) -> None:
+    """Record a step and send what it says."""
+    row.record_step(step, caused_by, now)
     saga, order = row.saga, row.parse_order()
     key = saga.order_id
     match step:

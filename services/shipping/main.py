@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from caravan.service import DatabaseDeclaration, PeriodicTask, Service
-from services.shipping import messages, use_cases
+from services.shipping import messages, timeline, use_cases
 from services.shipping.api import router
 from services.shipping.consumers import consume
 from services.shipping.providers.simulated import SimulatedCarrier
@@ -30,5 +30,6 @@ service = Service(
         PeriodicTask("dispatch-parcels", 0.25, use_cases.dispatch_parcels),
         PeriodicTask("poll-deliveries", 0.25, use_cases.poll_deliveries),
     ),
+    timeline=timeline.describe_shipment,
     open_resources=open_resources,
 )

@@ -25,9 +25,7 @@ from caravan.dead_letters.schemas import (
 )
 from caravan.errors import NotFound, Problem, ServiceUnavailable
 from caravan.telemetry import log
-from services.gateway.known_services import list_known_services
-from services.gateway.routing.trie import OWN_SERVICE
-from services.gateway.use_cases import GatewayContext
+from services.gateway.use_cases import GatewayContext, list_other_services
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Selection)
@@ -54,8 +52,7 @@ class CombinedActionResult(ActionResult):
 
 
 def _choose_services(context: GatewayContext, service: str | None) -> list[str]:
-    configured = {name.strip() for name in context.settings.services.split(",") if name.strip()}
-    service_names = (configured or list_known_services()) - {OWN_SERVICE}
+    service_names = list_other_services(context)
     if service is not None and service not in service_names:
         raise NotFound(f"no service {service}; there are: {', '.join(sorted(service_names))}")
     return [service] if service else sorted(service_names)

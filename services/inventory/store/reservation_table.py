@@ -20,7 +20,7 @@ from services.inventory.messages import Shortage
 from services.inventory.model import Reservation
 
 
-def _build_reservation(*values: Any) -> Reservation:
+def build_reservation(*values: Any) -> Reservation:
     reservation = Reservation(*values)
     lines: Any = reservation.lines
     shortages: Any = reservation.shortages
@@ -33,14 +33,14 @@ _ORDER_ID, _EXPIRES_AT = col(tables.Reservation.order_id), col(tables.Reservatio
 _IS_HELD = col(tables.Reservation.state) == "held"
 _BY_ORDERS = col(tables.Reservation.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID)))
 _SELECT = select(*list_columns(tables.Reservation, Reservation))
-_FIND = Query(_SELECT.where(_BY_ORDERS), _build_reservation)
-_LOCK = Query(_SELECT.where(_BY_ORDERS).order_by(_ORDER_ID).with_for_update(), _build_reservation)
+_FIND = Query(_SELECT.where(_BY_ORDERS), build_reservation)
+_LOCK = Query(_SELECT.where(_BY_ORDERS).order_by(_ORDER_ID).with_for_update(), build_reservation)
 _LOCK_EXPIRED = Query(
     _SELECT.where(_IS_HELD, col(tables.Reservation.expires_at) <= bindparam("now"))
     .order_by(_EXPIRES_AT)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True),
-    _build_reservation,
+    build_reservation,
 )
 _CLEAR_EXPIRY = Query(
     update(tables.Reservation)

@@ -1,0 +1,82 @@
+"""What a service's inbox and outbox tell of a key."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from caravan.bus import Subscription
+from caravan.clock import new_id, utc_now
+from caravan.database import INBOX_RETENTION, Database
+from caravan.messages import Queue, Topic
+from caravan.runtime import Backends
+from caravan.timeline import CauseFinder, ReadSubscription, TimelineRequest, answer_timeline, find_causes
+from caravan.timeline.messages import find_handled_messages, find_waiting_messages
+from tests.support.database import open_kernel_database
+from tests.support.deliveries import Blank, build_delivery
+
+TOPIC = Topic("blanks", "kernel", (Blank,), key="id", purpose="tests")
+CONSUMERS = [
+    ReadSubscription(Subscription("kernel", TOPIC), (Blank.type,)),
+    ReadSubscription(
+        Subscription("kernel", Queue("kernel.blanks", "kernel", (), key="id", purpose="tests")), ("a", "b")
+    ),
+]
+
+
+@pytest.fixture
+async def database(backends: Backends) -> AsyncIterator[Database]:
+    async with open_kernel_database(backends, "orders") as opened:
+        yield opened
+
+
+async def test_handled_messages_are_found_by_key_with_their_deliveries(database: Database) -> None:
+    key, cause = new_id(), new_id()
+    first, second = build_delivery(key=str(key), cause=cause), build_delivery(key=str(key), attempt=3)
+    async with database.unit_of_work() as uow:
+        await uow.claim_messages("kernel.blanks", [second], has_types=True)
+        await uow.claim_messages("another.consumer", [second])
+    async with database.unit_of_work() as uow:
+        await uow.claim_messages("kernel.kernel-blanks", [build_delivery(key="no-id")])
+    for _ in range(3):
+        async with database.unit_of_work() as uow:
+            await uow.claim_messages("kernel.blanks", [first, build_delivery(key=str(new_id()))], has_types=True)
+    found = await find_handled_messages(database, CONSUMERS, key)
+    assert [(each.id, each.type, each.channel, each.cause, each.attempt, each.refused) for each in found] == [
+        (second.id, Blank.type, found[0].channel, None, 3, 0),
+        (first.id, Blank.type, found[1].channel, cause, 1, 2),
+    ]
+    assert await find_causes(database, "kernel.blanks", [first.id, second.id]) == {first.id: cause}
+
+
+async def test_what_waits_in_the_outbox_is_found(database: Database) -> None:
+    key = new_id()
+    async with database.unit_of_work() as uow:
+        uow.emit(TOPIC, Blank(), key=key, caused_by=build_delivery())
+        uow.emit(TOPIC, Blank(), key=new_id())
+    (waiting,) = await find_waiting_messages(database, key)
+    assert (waiting.type, waiting.channel, waiting.channel_type) == (Blank.type, "blanks", "topic")
+    assert waiting.cause is not None
+    assert waiting.refused_at is None
+
+
+async def test_an_answer_says_from_when_on_messages_are_known(database: Database) -> None:
+    class Context:
+        service = "kernel"
+        clock = staticmethod(utc_now)
+
+    context = Context()
+    context.database = database  # type: ignore[attr-defined]
+    part = await answer_timeline(context, TimelineRequest(key=new_id()), CONSUMERS, None)
+    assert {gap.source for gap in part.gaps} == {"topics", "queues"}
+    assert all(gap.before and utc_now() - gap.before >= INBOX_RETENTION - timedelta(minutes=1) for gap in part.gaps)
+
+
+def test_each_message_causes_one_entry() -> None:
+    class Handled:
+        def __init__(self, number: int, type_name: str) -> None:
+            self.id, self.type = UUID(int=number), type_name
+
+    finder = CauseFinder([Handled(1, "a"), Handled(2, "b"), Handled(3, "a")])  # type: ignore[list-item]
+    assert [finder.take_cause("a", "b") for _ in range(4)] == [str(UUID(int=number)) for number in (1, 3, 2)] + [None]
