@@ -9,6 +9,7 @@ The reader drives a subscriber of FastStream's (`subscriber.py`), which has the 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -19,6 +20,7 @@ from faststream.kafka import KafkaBroker
 from caravan.bus import BatchHandler, IncomingMessage, Subscription
 from caravan.bus.kafka.subscriber import add_subscriber
 from caravan.bus.kafka_servers import KafkaServers
+from caravan.bus.pipeline import run_pipeline
 from caravan.bus.reader import Reader
 from caravan.bus.retry_buffer import RETRY_BUFFER_MAX
 from caravan.telemetry import log
@@ -74,7 +76,7 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
     ) -> None:
         settings = {**servers.build_client_arguments(), **_SETTINGS}
         self._subscriber = add_subscriber(broker, subscription, topics, handler, listener=self, settings=settings)
-        super().__init__(subscription, self._subscriber.run_batch)
+        super().__init__(subscription, partial(run_pipeline, self._subscriber))
         self._write_dead_letter = write_dead_letter
         self._batch_lock = asyncio.Lock()
         """Held while a batch runs, and by a rebalance that waits for it."""

@@ -22,11 +22,11 @@ from faststream.kafka.subscriber.config import KafkaSubscriberConfig, KafkaSubsc
 from faststream.kafka.subscriber.specification import KafkaSubscriberSpecification
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
-from caravan.bus import BatchHandler, HandlingResult, IncomingMessage, Subscription
+from caravan.bus import BatchHandler, IncomingMessage, Subscription
 from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.observation import BatchObserver
 from caravan.bus.opening import finish_opening
-from caravan.bus.pipeline import ObserverMiddleware, get_batch, run_pipeline
+from caravan.bus.pipeline import ObserverMiddleware, get_batch
 
 
 async def _parse_batch(batch: list[IncomingMessage]) -> KafkaMessage:
@@ -62,9 +62,6 @@ class GroupSubscriber(BatchSubscriber):
     def get_consumer(self) -> AIOKafkaConsumer:
         assert self.consumer is not None, "the subscriber has not started"
         return self.consumer
-
-    async def run_batch(self, batch: list[IncomingMessage]) -> list[HandlingResult]:
-        return await run_pipeline(self, batch)
 
 
 def build_broker(servers: KafkaServers, client: str, **options: Any) -> KafkaBroker:

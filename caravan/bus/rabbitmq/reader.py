@@ -7,12 +7,14 @@ subscriber of FastStream's (`subscriber.py`), which consumes the queue and runs 
 """
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from faststream.rabbit import RabbitBroker
 
 from caravan.bus import BatchHandler, IncomingMessage, Subscription
+from caravan.bus.pipeline import run_pipeline
 from caravan.bus.rabbitmq.connections import ACKNOWLEDGE_SECONDS, BROKER_ERRORS, CONNECT_SECONDS, Publisher
 from caravan.bus.rabbitmq.messages import build_dead_letter, build_message, read_header, read_number
 from caravan.bus.rabbitmq.subscriber import add_subscriber
@@ -40,7 +42,7 @@ class QueueReader(Reader):
         handler: BatchHandler,
     ) -> None:
         self._subscriber = add_subscriber(broker, subscription, handler, channel, self._receive_delivery)
-        super().__init__(subscription, self._subscriber.run_batch)
+        super().__init__(subscription, partial(run_pipeline, self._subscriber))
         self.channel = channel
         self._publisher = publisher
         self._clock = clock

@@ -21,9 +21,9 @@ from faststream.rabbit.subscriber.config import RabbitSubscriberConfig, RabbitSu
 from faststream.rabbit.subscriber.specification import RabbitSubscriberSpecification
 from faststream.rabbit.subscriber.usecase import RabbitSubscriber
 
-from caravan.bus import BatchHandler, HandlingResult, IncomingMessage, Subscription
+from caravan.bus import BatchHandler, IncomingMessage, Subscription
 from caravan.bus.observation import BatchObserver
-from caravan.bus.pipeline import get_batch, run_pipeline
+from caravan.bus.pipeline import get_batch
 from caravan.bus.rabbitmq.connections import close_channel
 
 DeliveryCallback = Callable[[AbstractIncomingMessage], Awaitable[None]]
@@ -57,9 +57,6 @@ class QueueSubscriber(RabbitSubscriber):
     async def stop(self) -> None:
         await super().stop()
         await close_channel(self.delivery_channel)
-
-    async def run_batch(self, batch: list[IncomingMessage]) -> list[HandlingResult]:
-        return await run_pipeline(self, batch)
 
 
 def add_subscriber(

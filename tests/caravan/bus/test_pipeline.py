@@ -14,6 +14,7 @@ from caravan.bus import DONE, BatchHandler, HandlingResult, IncomingMessage, Sub
 from caravan.bus.kafka.subscriber import add_subscriber as add_group_subscriber
 from caravan.bus.kafka.subscriber import build_broker
 from caravan.bus.kafka_servers import KafkaServers
+from caravan.bus.pipeline import run_pipeline
 from caravan.bus.rabbitmq.connections import RabbitConnection
 from caravan.bus.rabbitmq.subscriber import add_subscriber as add_queue_subscriber
 from caravan.messages import Binding, Event, Exchange, Topic
@@ -74,7 +75,7 @@ async def test_a_batch_is_freed_as_soon_as_it_is_handled(transport: str) -> None
     gc.collect()
     gc.disable()
     try:
-        assert await subscriber.run_batch(batch) == [DONE]
+        assert await run_pipeline(subscriber, batch) == [DONE]
         del batch
         assert origin() is None
     finally:
@@ -90,7 +91,7 @@ async def test_what_a_handler_raises_reaches_the_reader(transport: str) -> None:
 
     subscriber = await start_subscriber(transport, lose_database)
     with pytest.raises(ConnectionResetError, match="the database is away"):
-        await subscriber.run_batch(make_batch())
+        await run_pipeline(subscriber, make_batch())
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -104,7 +105,7 @@ async def test_an_exception_that_a_middleware_swallows_is_not_taken_for_success(
 
     subscriber = await start_subscriber(transport, lose_database, Swallow)
     with pytest.raises(RuntimeError, match="a middleware of the broker swallowed an exception"):
-        await subscriber.run_batch(make_batch())
+        await run_pipeline(subscriber, make_batch())
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -117,7 +118,7 @@ async def test_what_is_cancelled_in_a_handler_is_cancelled(transport: str) -> No
         return []
 
     subscriber = await start_subscriber(transport, hang_forever)
-    running = asyncio.create_task(subscriber.run_batch(make_batch()))
+    running = asyncio.create_task(run_pipeline(subscriber, make_batch()))
     await started.wait()
     running.cancel()
     await asyncio.wait([running], timeout=5)
@@ -135,7 +136,7 @@ async def test_the_handler_s_spans_say_which_transport_and_subscription_it_is(tr
         return await finish_batch(batch)
 
     subscriber = await start_subscriber(transport, note_attributes)
-    await subscriber.run_batch(make_batch())
+    await run_pipeline(subscriber, make_batch())
     subscription = Subscription("inbox", SOURCES[transport])
     assert attributes == [
         {
