@@ -18,12 +18,10 @@ _SETTING = "CARAVAN_REDIS_URL or CARAVAN_JOBS_REDIS_URL"
 class _TlsConnection(SSLConnection):
     """With a context of ours: the client's own is made once and kept, whatever becomes of its files."""
 
-    def __init__(self, **options: Any) -> None:
-        self._files = CertificateFiles(
-            options.get("ssl_ca_certs") or "", options.get("ssl_certfile") or "", options.get("ssl_keyfile") or ""
-        )
+    def __init__(self, *, files: CertificateFiles, **options: Any) -> None:
         super().__init__(**options)
-        self.ssl_context.context = get_context(self._files)
+        self._files = files
+        self.ssl_context.context = get_context(files)
 
     async def _connect(self) -> None:
         try:
@@ -37,4 +35,5 @@ def create_pool(pool_class: type[T], url: str, **options: Any) -> T:
     pool = pool_class.from_url(url, **options)
     if pool.connection_class is SSLConnection:
         pool.connection_class = _TlsConnection
+        pool.connection_kwargs["files"] = CertificateFiles.from_url(url)
     return pool
