@@ -42,6 +42,7 @@ from caravan.settings import Settings
 from caravan.telemetry import metrics
 from services.identity.client import GET_KEY_SET
 
+SECRET = "bench-secret-bench-secret-bench-0"
 KEYS_IN_USE = 1000
 PUBLISHED_AT_ONCE = 500
 DEADLINE_SECONDS = 600
@@ -186,10 +187,8 @@ async def run_rounds(
     results = []
     kernel = Settings(kafka_url=kafka, rabbitmq_url=amqp)
     with tempfile.TemporaryDirectory(prefix="caravan-bench-") as folder:
-        async with embedded.start(
-            Path(folder), secret="bench-secret-bench-secret-bench-0", announce=lambda _: None
-        ) as started:
-            servers = Backends(started.database_url, started.redis_url, "bench-secret-bench-secret-bench-0")
+        async with embedded.start(Path(folder), secret=SECRET, announce=lambda _: None) as started:
+            servers = Backends(started.database_url, started.redis_url, SECRET)
             for library, kind, batch in ROUNDS * repeat:
                 name = str(new_id())[-12:]
                 await run_migrations([BenchConsumer(make_channel(kind, name), batch).service], servers)

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-LIBRARIES = {"client": "{client} alone", "faststream": "FastStream as it comes", "caravan": "Caravan, up to {batch}"}
+LIBRARIES = {
+    "client": "{client} alone",
+    "faststream": "FastStream, acknowledging each message",
+    "caravan": "Caravan, up to {batch}",
+}
 
 
 def format_row(result: dict[str, Any]) -> str:
@@ -50,7 +54,7 @@ def format_report(results: Sequence[dict[str, Any]], load: Sequence[float], expl
             *map(format_row, results),
             "",
             explanation,
-            "Caravan's rows are with inbox, effect and commit. The client alone and FastStream as it comes only decode "
+            "Caravan's rows are with inbox, effect and commit. The client alone and FastStream only decode "
             "and count the messages and acknowledge them: no inbox, no effect, no database.",
             "",
         ]

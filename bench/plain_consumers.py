@@ -1,4 +1,5 @@
-"""The consumers that `bench/consumers.py` sets beside Caravan's: the clients alone, and FastStream as it comes.
+"""The consumers that `bench/consumers.py` sets beside Caravan's: the clients alone, and
+FastStream with its own subscribers, which acknowledge each message after it (`AckPolicy.ACK`).
 
 Each reads the same backlog, decodes every message and counts it, and acknowledges; it has no inbox, no effect, no
 database, no retries and no dead letters. They run in the measured process.

@@ -22,13 +22,12 @@ import typer
 import uvloop
 
 from bench.against import ROOT, checkout_commit
-from bench.consumers import BenchConsumer, make_channel, publish_backlog, truncate_tables
+from bench.consumers import SECRET, BenchConsumer, make_channel, publish_backlog, truncate_tables
 from caravan import embedded
 from caravan.clock import new_id
 from caravan.runtime import Backends, run_migrations
 from caravan.settings import Settings
 
-SECRET = "bench-secret-bench-secret-bench-0"
 ROUNDS = (("topic", 100), ("queue", 100), ("topic", 1), ("queue", 1))
 LIMITS = {"topic, up to 100": 1.08, "queue, up to 100": 1.10, "topic, up to 1": 1.25, "queue, up to 1": 1.25}
 """What a reader may cost at most, as a multiple of the other commit's."""
