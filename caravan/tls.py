@@ -1,8 +1,9 @@
 """TLS contexts for connections to databases and brokers, made of certificate files that may be renewed.
 
-`settings.py` completes each URL with the files that CARAVAN_CERTIFICATES has for its server, under the parameters that
-the server's own clients read (`sslrootcert`, `ssl_ca_certs`, `cafile`). Whoever connects asks `get_url_context` for the
-context of a URL; Kafka has no URL, and `caravan/bus/kafka_servers.py` asks `get_context`.
+`backend_settings.py` completes each URL with the files that CARAVAN_CERTIFICATES has for its server. Their parameters
+have the names that clients of the server use (`sslrootcert`, `ssl_ca_certs`, `cafile`), but only this module reads
+them. Whoever connects gives its client a context: that of a URL is `get_url_context`'s; Kafka has no URL, and
+`caravan/bus/kafka_servers.py` asks `get_context`, as `redis_pools.py` does.
 
 Server and host name are always verified, but for Postgres with the `sslmode` values that say otherwise.
 """

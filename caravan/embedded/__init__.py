@@ -103,8 +103,8 @@ class _ServerSession:
             known_urls = _read_urls(self._data)
             if other_pids and known_urls and not self._has_same_secret(known_urls):
                 raise AlreadyRunning(
-                    f"{self._data} is in use by process {other_pids[0]} with another secret. Start with the same "
-                    f"CARAVAN_SECRET, stop it (kill {other_pids[0]}),"
+                    f"{self._data} is in use by process {other_pids[0]} with another secret, or by an older "
+                    f"release. Start with the same CARAVAN_SECRET, stop it (kill {other_pids[0]}),"
                     " or use another folder: CARAVAN_DATA=/another/folder"
                 )
             self._lease = Lease(self._data)

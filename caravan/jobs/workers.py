@@ -22,12 +22,12 @@ _ANNOUNCE_SECONDS = 30.0
 
 
 class Workers:
-    """The workers of a process; `contexts` says in which context each kind runs."""
+    """The workers of a process; `contexts` says in which context the jobs of each type run."""
 
     def __init__(self, store: JobStore, contexts: Sequence[tuple[JobType, Any]]) -> None:
         self._store = store
-        self._job_types = [kind for kind, _ in contexts]
-        self.workers = {kind.name: JobWorker(store, kind, context) for kind, context in contexts}
+        self._job_types = [job_type for job_type, _ in contexts]
+        self.workers = {job_type.name: JobWorker(store, job_type, context) for job_type, context in contexts}
 
     def list_background_tasks(self) -> list[tuple[str, BackgroundTask]]:
         """What runs as long as the process, by name."""
@@ -35,14 +35,14 @@ class Workers:
             return []
         return [
             ("job queues", self._announce_periodically),
-            *((f"jobs {line.job_type.name}", line.run) for line in self.workers.values()),
+            *((f"jobs {worker.job_type.name}", worker.run) for worker in self.workers.values()),
         ]
 
     async def stop(self, seconds: float) -> None:
         """Take no further job and let the running ones end within the time; after it they are given up, and another
         worker will have them.
         """
-        await asyncio.gather(*(line.stop(seconds) for line in self.workers.values()))
+        await asyncio.gather(*(worker.stop(seconds) for worker in self.workers.values()))
 
     async def update_gauges(self) -> None:
         """Set the gauges of what is in the queues."""
