@@ -5,7 +5,8 @@ have the names that clients of the server use (`sslrootcert`, `ssl_ca_certs`, `c
 them. Whoever connects gives its client a context: that of a URL is `get_url_context`'s; Kafka has no URL, and
 `caravan/bus/kafka_servers.py` asks `get_context`, as `redis_pools.py` does.
 
-Server and host name are always verified, but for Postgres with the `sslmode` values that say otherwise.
+Server and host name are always verified, but for Postgres with the `sslmode` values that say otherwise: whoever starts
+a process is told of them (`describe_unverified`).
 """
 
 import os
@@ -46,6 +47,9 @@ _TLS_PARAMETER = re.compile(r"ssl.*|ca_?(?:file|path|data|certs)|certfile|keyfil
 """What clients of these servers call their parameters of TLS. The context is ours, so that they read none of them."""
 _POSTGRES_ALPN = "postgresql"
 _POSTGRES_TLS_MODES = ("require", "verify-ca", "verify-full")
+_OPTIONAL_MODES = ("", "allow", "prefer")
+"""With them a client also goes on without TLS."""
+_SAME_HOST = ("", "localhost", "::1")
 _POSTGRES_MODES = ("disable", "allow", "prefer", *_POSTGRES_TLS_MODES)
 
 
@@ -139,9 +143,19 @@ def get_url_context(url: str) -> ssl.SSLContext | None:
             return None
 
 
-def is_unverified(url: str) -> bool:
-    """Whether a URL of Postgres asks for TLS without knowing whom it speaks with."""
-    return dict(parse_qsl(urlsplit(url).query)).get("sslmode") == "require" and get_url_context(url) is None
+def describe_unverified(url: str) -> str:
+    """What in a URL of Postgres lets anybody between be the server; empty when nothing does, or when nobody is between:
+    a socket, the same host. `disable` says that the network is trusted.
+    """
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    mode = query.get("sslmode", "")
+    if mode == "require" and get_url_context(url) is None:
+        return "sslmode=require without a CA"
+    host = query.get("host") or parts.hostname or ""
+    if mode in _OPTIONAL_MODES and host not in _SAME_HOST and not host.startswith(("/", "127.")):
+        return f"sslmode={mode}" if mode else "no sslmode"
+    return ""
 
 
 @lru_cache(maxsize=32)

@@ -21,7 +21,7 @@ from caravan.errors import DeadlineExceeded, ServiceUnavailable
 from caravan.runtime.backends import Backends
 from caravan.settings import Settings
 from caravan.telemetry import log
-from caravan.tls import is_unverified
+from caravan.tls import describe_unverified
 
 T = TypeVar("T")
 Announce = Callable[[str], None]
@@ -73,10 +73,11 @@ async def open_backends(kernel_settings: Settings, announce: Announce) -> AsyncI
                 embedded.start(kernel_settings.data, secret=secret, announce=announce)
             )
             database_url, redis_url = database_url or servers.database_url, redis_url or servers.redis_url
-        if is_unverified(database_url):
+        if weakness := describe_unverified(database_url):
             log.warning(
-                "CARAVAN_DATABASE_URL has sslmode=require without a CA, so nobody checks the server's certificate: "
-                "whoever is between here and Postgres can read and change everything; use sslmode=verify-full"
+                f"CARAVAN_DATABASE_URL has {weakness}, so nobody checks the server's certificate: whoever is between "
+                "here and Postgres can read and change everything; use sslmode=verify-full, or sslmode=disable on a "
+                "network that you trust"
             )
         jobs_redis_url = kernel_settings.jobs_redis_url.get_secret_value() if kernel_settings.jobs_redis_url else None
         yield Backends(database_url, redis_url, secret, jobs_redis_url, kernel_settings.database_passwords)

@@ -16,10 +16,10 @@ from caravan.tls import (
     CertificateFiles,
     CertificateFilesError,
     complete_url,
+    describe_unverified,
     explain_failure,
     get_context,
     get_url_context,
-    is_unverified,
 )
 from tests.support.certificates import Authority, create_authority
 from tests.support.tls_tunnel import TlsTunnel, open_tunnel
@@ -146,11 +146,31 @@ def test_sslmode_means_what_it_means_to_libpq(tmp_path: Path, authority: Authori
     }
     assert all(context.verify_mode is ssl.CERT_REQUIRED for context in by_mode.values() if context)
     assert get_url_context("postgresql://h/d?sslmode=require") is None
-    assert is_unverified("postgresql://h/d?sslmode=require")
-    assert not is_unverified(f"postgresql://h/d?sslmode=require&sslrootcert={ca}")
+    assert describe_unverified("postgresql://h/d?sslmode=require")
+    assert not describe_unverified(f"postgresql://h/d?sslmode=require&sslrootcert={ca}")
     assert get_url_context("postgresql://h/d?sslmode=verify-full&sslrootcert=system") is get_url_context(
         "postgresql://h/d?sslmode=verify-full"
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "weakness"),
+    [
+        ("postgresql://h/d", "no sslmode"),
+        ("postgresql://h/d?sslmode=prefer", "sslmode=prefer"),
+        ("postgresql://h/d?sslmode=allow", "sslmode=allow"),
+        ("postgresql:///d?host=10.0.0.1", "no sslmode"),
+        ("postgresql://h/d?sslmode=disable", ""),
+        ("postgresql://h/d?sslmode=verify-ca", ""),
+        ("postgresql://localhost/d", ""),
+        ("postgresql://127.0.0.1:5432/d?sslmode=prefer", ""),
+        ("postgresql://[::1]/d", ""),
+        ("postgresql:///d?host=/var/run/postgresql", ""),
+        ("postgresql:///d", ""),
+    ],
+)
+def test_a_postgres_far_away_that_may_be_without_tls_is_unverified(url: str, weakness: str) -> None:
+    assert describe_unverified(url) == weakness
 
 
 async def test_a_renewed_file_counts_from_the_next_connection(

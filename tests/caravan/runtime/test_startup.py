@@ -91,7 +91,9 @@ async def test_servers_that_the_settings_name_are_used_and_none_is_started(tmp_p
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize(("mode", "count"), [("require", 1), ("verify-full", 0)])
+@pytest.mark.parametrize(
+    ("mode", "count"), [("require without a CA", 1), ("prefer", 1), ("disable", 0), ("verify-full", 0)]
+)
 async def test_a_postgres_that_nobody_verifies_is_warned_of(
     mode: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,11 +101,11 @@ async def test_a_postgres_that_nobody_verifies_is_warned_of(
     monkeypatch.setattr(startup, "log", logger)
     settings = Settings(
         data=tmp_path,
-        database_url=SecretStr(f"postgresql://db/postgres?sslmode={mode}"),
+        database_url=SecretStr(f"postgresql://db/postgres?sslmode={mode.split(maxsplit=1)[0]}"),
         redis_url=SecretStr("redis://r"),
     )
     async with open_backends(settings, lambda _: None):
         pass
     warnings = [call.args[0] for call in logger.calls]
     assert len(warnings) == count
-    assert all("CARAVAN_DATABASE_URL has sslmode=require without a CA, so nobody checks" in text for text in warnings)
+    assert all(f"CARAVAN_DATABASE_URL has sslmode={mode}, so nobody checks" in text for text in warnings)
