@@ -17,7 +17,6 @@ WITHOUT_A_TEST = {
 
 OWED: set[str] = {
     "bus/rabbitmq/bus",
-    "bus/rabbitmq/connections",
     "bus/rabbitmq/messages",
     "bus/rabbitmq/reader",
 }
