@@ -143,8 +143,9 @@ class Publisher:
                     wait=False,
                 )
         except TimeoutError:
-            self._channels.pop(target, None)  # what it still holds must not arrive after newer ones
-            await close_channel(channel)
+            if self._channels.get(target) is channel:  # others may publish on its successor by now
+                del self._channels[target]
+            await close_channel(channel)  # what it still holds must not arrive after newer ones
             raise
         except Exception as error:
             if type(error) is Exception:  # so the client answers whoever publishes on a channel that is just closing

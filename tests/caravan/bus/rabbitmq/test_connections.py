@@ -140,6 +140,26 @@ async def test_a_publish_that_is_not_confirmed_in_time_fails_and_its_channel_is_
     assert fake_rabbitmq.read_bodies("first") == [b"newer"]
 
 
+async def test_a_late_failure_on_a_former_channel_leaves_its_successor_alone(
+    publisher: Publisher, fake_rabbitmq: FakeRabbitmq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two wait for confirmations on a channel; after the first has given it up, others publish on the next."""
+    monkeypatch.setattr(connections, "_PUBLISH_SECONDS", 0.02)
+    fake_rabbitmq.withhold_answer("publish to first")
+    first = asyncio.create_task(publisher("first", make_message()))
+    while "publish to first" not in fake_rabbitmq.operations:
+        await asyncio.sleep(0)
+    monkeypatch.setattr(connections, "_PUBLISH_SECONDS", 0.2)
+    second = asyncio.create_task(publisher("first", make_message()))
+    await asyncio.wait([first])
+    fake_rabbitmq.answers.clear()
+    await publisher("first", make_message())
+    await asyncio.wait([second])
+    await publisher("first", make_message())
+    assert [type(each.exception()) for each in (first, second)] == [TimeoutError, TimeoutError]
+    assert [channel.is_closed for channel in fake_rabbitmq.channels] == [True, False]
+
+
 async def test_what_is_published_while_the_channel_closes_was_not_taken(
     publisher: Publisher, fake_rabbitmq: FakeRabbitmq
 ) -> None:
