@@ -50,7 +50,8 @@ def read_number(received: AbstractIncomingMessage, name: str, default: int) -> i
 def build_dead_letter(channel: str, incoming: IncomingMessage, reason: str, now: datetime) -> aio_pika.Message:
     headers: HeadersType = {
         "x-letter": str(new_id()),
-        "x-reason": reason[:2000],
+        # An exception's text may hold what UTF-8 has no bytes for; it must not keep its message from being given up.
+        "x-reason": reason[:2000].encode(errors="replace").decode(),
         "x-channel": channel,
         "x-attempt": incoming.attempt,
         "x-died-at": now.isoformat(),
@@ -86,10 +87,12 @@ def _compute_fingerprint(received: AbstractIncomingMessage) -> str:
 
 
 def _parse_time(text: Any) -> datetime:
+    """With a zone, whoever wrote it: dead letters are sorted by it."""
     try:
-        return datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except (TypeError, ValueError):
         return EPOCH.astimezone(UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 class QueueBrowser:

@@ -80,6 +80,12 @@ def test_a_body_that_is_too_long_is_kept_in_part_and_not_redriven() -> None:
     assert not dead_letter.redrivable
 
 
+def test_a_reason_that_is_no_text_of_utf_8_is_written_all_the_same() -> None:
+    """Else its message could not be given up, and its key would never go on."""
+    reason: Any = deliver_dead_letter(b"{}", "bad name \udc80").headers["x-reason"]
+    assert reason.encode() == b"bad name ?"
+
+
 def test_one_that_the_broker_dead_lettered_itself_is_known_by_its_content() -> None:
     """Such as one over a queue's length limit: it has no header of ours."""
     first, again, other = (
@@ -96,6 +102,12 @@ def test_one_that_the_broker_dead_lettered_itself_is_known_by_its_content() -> N
 def test_a_time_that_somebody_else_wrote_is_a_time_or_the_oldest(header: Any, expected: datetime) -> None:
     delivery = make_delivery(headers={"x-died-at": header})
     assert parse_dead_letter("test.count", delivery).dead_lettered_at == expected
+
+
+def test_a_time_without_a_zone_can_be_compared_with_the_others() -> None:
+    """A list of dead letters is sorted by it."""
+    delivery = make_delivery(headers={"x-died-at": "2026-03-01T12:30:00"})
+    assert parse_dead_letter("test.count", delivery).dead_lettered_at == NOW
 
 
 @pytest.fixture
