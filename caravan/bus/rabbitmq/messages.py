@@ -96,8 +96,8 @@ def _parse_time(text: Any) -> datetime:
 
 
 class QueueBrowser:
-    """The first messages of a dead-letter queue, oldest first: `async for received in browser.messages()`. What is not
-    removed is back in its position afterwards.
+    """The first messages of a dead-letter queue, oldest first: `async for received in browser.read_messages()`. What is
+    not removed is back in its position afterwards.
     """
 
     def __init__(self, channel: AbstractChannel, queue: AbstractQueue, limit: int) -> None:
@@ -110,8 +110,9 @@ class QueueBrowser:
     async def read_messages(self) -> AsyncIterator[AbstractIncomingMessage]:
         if not self._message_count:
             return
-        await self._channel.set_qos(prefetch_count=min(self._message_count, PREFETCH_MAX))
-        await self._queue.consume(self._deliveries.put)
+        async with asyncio.timeout(CONNECT_SECONDS):  # a queue without a leader answers nobody
+            await self._channel.set_qos(prefetch_count=min(self._message_count, PREFETCH_MAX))
+            await self._queue.consume(self._deliveries.put)
         deadline = asyncio.get_running_loop().time() + _SCAN_SECONDS
         for _ in range(self._message_count):
             try:

@@ -201,6 +201,13 @@ async def test_a_queue_that_is_not_found_in_time_is_not_waited_for(
     await expect_deadline(dead_letters, monkeypatch, f"declare {DLQ}")
 
 
+async def test_a_queue_without_a_leader_is_waited_for_until_a_deadline(
+    dead_letters: FakeRabbitmq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found and delivers to nobody, and whoever wants to look next waits behind this one."""
+    await expect_deadline(dead_letters, monkeypatch, "consume")
+
+
 async def expect_deadline(rabbitmq: FakeRabbitmq, monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
     monkeypatch.setattr(messages, "CONNECT_SECONDS", 0.02)
     rabbitmq.withhold_answer(operation)
