@@ -118,7 +118,7 @@ class RabbitBus:
                     subscription,
                     handler,
                 )
-                self._readers.append(reader)
+                self._add_reader(reader)
                 await reader.run()
                 return
             except asyncio.CancelledError:
@@ -132,6 +132,11 @@ class RabbitBus:
                 if reader is not None:
                     self._readers.remove(reader)
                     await reader.close()
+
+    def _add_reader(self, reader: QueueReader) -> None:
+        self._readers.append(reader)
+        if self._is_stopping:  # `stop` came while its channel was opened, and did not know it
+            reader.stop()
 
     async def stop(self) -> None:
         self._is_stopping = True

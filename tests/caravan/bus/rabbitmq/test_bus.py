@@ -168,6 +168,20 @@ async def test_a_consumer_waits_for_a_broker_that_is_not_there_yet(bus: RabbitBu
         await wait_for(lambda: bodies == [b"0"])
 
 
+async def test_a_consumer_that_is_stopped_while_it_connects_takes_no_batch(
+    bus: RabbitBus, fake_rabbitmq: FakeRabbitmq
+) -> None:
+    fake_rabbitmq.put_message(COUNT.name, b"0", key="a")
+    answered = fake_rabbitmq.withhold_answer("open channel")
+    async with consume_count(bus) as (consuming, bodies):
+        await wait_for(lambda: "open channel" in fake_rabbitmq.operations)
+        await bus.stop()
+        answered.set()
+        await asyncio.wait([consuming], timeout=2)
+        assert consuming.done()
+    assert bodies == []
+
+
 async def test_lag_is_what_is_ready_and_what_waits_in_the_tiers(bus: RabbitBus, fake_rabbitmq: FakeRabbitmq) -> None:
     assert await bus.measure_lag([]) == {}
     for queue in (COUNT.name, COUNT.name, f"{COUNT.name}.retry.1", f"{COUNT.name}.retry.2", f"{COUNT.name}.dlq"):
