@@ -40,7 +40,9 @@ class Settings(BaseSettings):
         2.0,
         gt=0,
         le=300,
-        description="The same for a read; then 503. Reads that take longer by nature, such as reports, have `seconds`.",
+        description=(
+            "The same for a read; then 503. Reads that take longer by nature, such as reports, have `timeout_seconds`."
+        ),
     )
     max_connections_per_service: Annotated[int, FormerName("connections")] = Field(
         500,

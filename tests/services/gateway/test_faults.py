@@ -15,6 +15,7 @@ from caravan import faults
 from caravan.discovery import Breaker
 from caravan.errors import CapacityExceeded, Problem, ServiceUnavailable
 from caravan.runtime import Backends
+from services.gateway.settings import Settings
 from tests.services.gateway.forwarding_case import ForwardingCase
 from tests.services.gateway.stand_ins import Pets, listening, registered
 from tests.support.shop import run_services
@@ -104,7 +105,7 @@ async def test_reads_that_hang_while_others_are_answered_are_503_and_open_no_bre
     remote: ForwardingCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = remote.shop.get_context("gateway")
-    monkeypatch.setattr(gateway, "settings", gateway.settings.model_copy(update={"read_seconds": 0.3}))
+    monkeypatch.setattr(gateway, "settings", Settings(read_timeout_seconds=0.3))
     stop = asyncio.Event()
 
     async def read_on() -> None:
@@ -123,7 +124,7 @@ async def test_a_service_that_answers_nobody_opens_its_breaker(
     remote: ForwardingCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = remote.shop.get_context("gateway")
-    monkeypatch.setattr(gateway, "settings", gateway.settings.model_copy(update={"read_seconds": 0.1}))
+    monkeypatch.setattr(gateway, "settings", Settings(read_timeout_seconds=0.1))
     breaker = gateway.call.get_breaker("pets")
     with contextlib.ExitStack() as stack:
         stack.callback(breaker.record_success)

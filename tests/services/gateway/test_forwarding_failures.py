@@ -19,7 +19,7 @@ from tests.support.shop import run_services, wait_until
 async def test_a_service_that_does_not_answer_in_time_is_given_up(
     forwarding: ForwardingCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forwarding.shop.get_context("gateway"), "settings", Settings(read_seconds=0.1))
+    monkeypatch.setattr(forwarding.shop.get_context("gateway"), "settings", Settings(read_timeout_seconds=0.1))
     answer = await forwarding.client.get(f"/v1/{forwarding.pets.name}/rex/sleep")
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
