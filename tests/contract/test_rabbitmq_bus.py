@@ -162,9 +162,9 @@ class TestRabbitBus(BusContract):
             await bus.publish([make_outgoing(channel, 0, "k")])
             await wait_until(lambda: has_at_least(recorder, 1))
             lost_reader = bus._readers[0]
-            await (await lost_reader.channel.get_underlay_channel()).basic_cancel(
-                lost_reader._subscriber._consumer_tag or ""
-            )
+            consumer_tag = lost_reader._subscriber._consumer_tag
+            assert consumer_tag
+            await (await lost_reader.channel.get_underlay_channel()).basic_cancel(consumer_tag)
             for _ in range(3):
                 await bus.measure_lag([reader])
             await bus.publish([make_outgoing(channel, 1, "k")])

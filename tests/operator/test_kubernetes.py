@@ -42,7 +42,7 @@ async def test_a_refusal_that_stays_is_told_at_once(server: Script, kubernetes: 
 async def test_patience_ends_with_the_servers_answer(server: Script, kubernetes: Kubernetes) -> None:
     server.set_answers("GET /x", (503, {"message": "too busy"}))
     with pytest.raises(ApiError, match="too busy"):
-        await kubernetes.request("GET", "/x", retry_seconds=4)
+        await kubernetes.request("GET", "/x", retry_seconds=0.5)
 
 
 async def test_a_server_that_never_answers_is_given_up_in_time(server: Script, kubernetes: Kubernetes) -> None:

@@ -31,8 +31,8 @@ PLANTED = '''"""Planted."""
 
 from alembic import op
 
-revision = "identity0005"
-down_revision = "identity0004"
+revision = "identity{number}"
+down_revision = "identity{former}"
 
 
 def upgrade() -> None:
@@ -51,13 +51,19 @@ def downgrade() -> None:
 '''
 
 
+def get_number(migration: Path) -> int:
+    return int(migration.name[:4])
+
+
 @pytest.fixture
 def planted(tmp_path: Path) -> DeclaredDatabase:
     """Identity's database with a copy of its migrations, and one that undoes much of what is declared."""
     database = {found.name: found for found in list_declared_databases(load_services())}["identity"]
     folder = tmp_path / "migrations"
     shutil.copytree(database.version_folder, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "0005_planted.py").write_text(PLANTED)
+    number = get_number(max(folder.glob("0*.py"))) + 1
+    text = PLANTED.format(number=f"{number:04}", former=f"{number - 1:04}")
+    (folder / f"{number:04}_planted.py").write_text(text)
     return replace(database, version_folder=folder)
 
 
@@ -66,7 +72,8 @@ async def test_the_migration_makes_what_is_declared_and_can_be_undone(
 ) -> None:
     before = await read_catalog(await create_migrated(backends.database_url, planted), "public")
     path = await write_migration(backends.database_url, planted, "mend_accounts")
-    assert path.name == "0006_mend_accounts.py"
+    [planted_path] = planted.version_folder.glob("*_planted.py")
+    assert path.name == f"{get_number(planted_path) + 1:04}_mend_accounts.py"
     url = await create_migrated(backends.database_url, planted)
     await create_declared(url, planted.tables)
     declared = await read_catalog(url, DECLARED_SCHEMA)

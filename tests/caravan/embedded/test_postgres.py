@@ -24,6 +24,7 @@ async def paths() -> AsyncIterator[ServerPaths]:
     """Not pytest's tmp_path: as root that is one which the servers' user can't reach."""
     folder = Path(tempfile.mkdtemp(prefix="caravan-test-"))
     prepared = prepare_paths(folder, print)
+    await (await start_server(prepared, "first")).stop()  # makes the cluster
     yield prepared
     if server := postgres.find_running(prepared):
         await server.stop()
@@ -57,7 +58,6 @@ async def test_it_answers_whoever_has_the_password_and_is_taken_over_by_the_next
 
 async def test_one_that_can_t_start_is_an_error_with_the_end_of_its_log(paths: ServerPaths) -> None:
     cluster = paths.home / "postgres"
-    assert cluster.exists(), "the test before has made it"
     (cluster / "global" / "pg_control").rename(cluster / "global" / "hidden")
     try:
         with pytest.raises(StartError, match=r"did not start in .*[^$]*pg_control"):

@@ -11,10 +11,10 @@ from redis.asyncio import Redis
 from caravan import embedded
 from caravan.embedded import paths, valkey
 from caravan.runtime import Backends
+from tests.caravan.embedded.embedded_servers import SECRET, list_server_pids
 from tests.support.job_shop import handled_data, run_demo
 from tests.support.shop import wait_until
 
-SECRET = "a secret for tests, of more than 32 characters"
 REDIS_6 = Path(__file__).with_name("data") / "redis-6.2.14.aof"
 """A job that waits, one that is delayed, and in the part that was appended last a key."""
 
@@ -69,4 +69,4 @@ async def test_a_folder_of_a_newer_server_is_refused_and_nothing_runs(data: Path
     with pytest.raises(embedded.StartError, match=r"written by Valkey 99\.0\.0, and here is only Valkey 9"):
         async with embedded.start(data, secret=SECRET, announce=print):
             pass
-    assert valkey.find_running(paths.find_paths(data)) is None
+    assert list_server_pids(data) == []

@@ -81,5 +81,8 @@ async def test_a_process_without_jobs_runs_nothing_for_them(store: JobStore) -> 
 
 async def test_gauges_without_redis_are_left_as_they_are() -> None:
     store = JobStore("redis://127.0.0.1:1/0")
+    gauge = metrics.JOB_COUNT.labels("demo.a-b", "waiting")
+    gauge.set(7)
     await Workers(store, [(JobType("demo.a-b", run_nothing), None)]).update_gauges()
     await store.close()
+    assert gauge._value.get() == 7

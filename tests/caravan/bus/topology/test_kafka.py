@@ -50,7 +50,7 @@ async def test_without_topics_no_broker_is_asked() -> None:
     assert await apply_topology(KafkaServers("127.0.0.1:1"), Topology()) == ApplyResult()
 
 
-async def test_an_unavailable_broker_is_named(kafka: Broker) -> None:
+async def test_an_unavailable_broker_is_named() -> None:
     _, _, declared = build_sample_topology()
     with pytest.raises(BrokerUnavailable, match=r"Kafka at 127.0.0.1:1 "):
         await apply_topology(KafkaServers("127.0.0.1:1"), declared)
