@@ -18,7 +18,13 @@ from redis.asyncio import Redis
 from caravan import embedded, telemetry
 from caravan.runtime import Backends
 
-pytest_plugins = ["tests.support.backends.plugin", "tests.support.embedded_bus", "tests.fuzz.count"]
+pytest_plugins = [
+    "tests.support.backends.plugin",
+    "tests.support.embedded_bus",
+    "tests.support.raw_server",
+    "tests.support.certificates",
+    "tests.fuzz.count",
+]
 
 SECRET = "test-secret-test-secret-test-secret-0"
 

@@ -16,11 +16,6 @@ from tests.support.tls_tunnel import TlsTunnel, connect_to, open_tunnel
 
 
 @pytest.fixture
-def authority() -> Authority:
-    return create_authority()
-
-
-@pytest.fixture
 def tunnel(backends: Backends, authority: Authority, tmp_path: Path) -> Iterator[TlsTunnel]:
     server = authority.write_certificate(tmp_path / "server", "localhost")
     with open_tunnel(lambda: connect_to(backends.redis_url), server, asks_certificate=True) as tunnel:

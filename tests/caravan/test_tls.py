@@ -48,11 +48,6 @@ async def echo() -> AsyncIterator[tuple[str, int]]:
     server.close()
 
 
-@pytest.fixture
-def authority() -> Authority:
-    return create_authority()
-
-
 FILES = CertificateFiles("/c/ca.crt", "/c/tls.crt", "/c/tls.key")
 
 

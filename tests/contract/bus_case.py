@@ -44,6 +44,8 @@ class BusCase:
 @asynccontextmanager
 async def run_bus(bus: Bus) -> AsyncIterator[Bus]:
     await bus.start()
-    yield bus
-    await bus.stop()
-    await bus.close()
+    try:
+        yield bus
+    finally:
+        await bus.stop()
+        await bus.close()

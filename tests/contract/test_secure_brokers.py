@@ -2,8 +2,7 @@
 certificate or a login is told with the setting.
 """
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from caravan.bus.topology import kafka as kafka_topology
 from caravan.bus.topology import rabbitmq as rabbitmq_topology
 from caravan.messages import Queue, Topic
 from caravan.tls import CertificateFiles, complete_url
+from tests.contract.bus_case import run_bus
 from tests.contract.bus_messages import (
     Recorder,
     has_at_least,
@@ -35,11 +35,6 @@ from tests.support.shop import wait_until
 
 pytestmark = pytest.mark.slow
 WRONG = "not-the-password"
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return create_authority()
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +62,6 @@ def rabbitmq_urls(rabbitmq: SecureRabbitMQ) -> tuple[str, str]:
     return complete_url(rabbitmq.url, files), complete_url(rabbitmq.management_url, files)
 
 
-@asynccontextmanager
-async def started(bus: KafkaBus | RabbitBus) -> AsyncIterator[None]:
-    await bus.start()
-    try:
-        yield
-    finally:
-        await bus.stop()
-        await bus.close()
-
-
 async def use_everything(bus: Bus, channel: Topic | Queue, subscription: Subscription) -> None:
     """Publishes, consumes, gives up a message, counts, lists and redrives."""
     await bus.declare_channels([channel], [subscription])
@@ -102,7 +87,7 @@ async def test_kafka_by_tls(kafka: SecureKafka, mechanism: str) -> None:
     servers, topic = kafka.build_servers(mechanism), make_topic()
     subscription = Subscription("reader", topic, batch=20)
     bus = KafkaBus(servers, "tls")
-    async with started(bus):
+    async with run_bus(bus):
         await use_everything(bus, topic, subscription)
         assert await bus.find_missing([topic], [subscription]) == []
     declared = build_topology([topic], [subscription])
@@ -116,7 +101,7 @@ async def test_rabbitmq_by_tls(rabbitmq_urls: tuple[str, str]) -> None:
     queue = make_queue()
     subscription = Subscription("reader", queue, batch=20)
     bus = RabbitBus(url, "tls", management=management)
-    async with started(bus):
+    async with run_bus(bus):
         await use_everything(bus, queue, subscription)
         assert await bus.find_missing([queue], [subscription]) == []
 

@@ -15,7 +15,7 @@ import pytest
 from caravan import embedded
 from tests.support.backends import Unavailable
 from tests.support.backends.secure import PASSWORD, USER, SecureKafka, SecureRabbitMQ, secure_kafka, secure_rabbitmq
-from tests.support.certificates import Authority, create_authority
+from tests.support.certificates import Authority
 from tests.support.program import ROOT, Program, build_environment, launch_caravan
 from tests.support.tls_tunnel import TlsTunnel, connect_to, open_tunnel
 
@@ -30,11 +30,6 @@ class Backends:
     folder: Path
     tunnels: dict[str, TlsTunnel]
     settings: dict[str, str]
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return create_authority()
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from caravan.runtime import connections
-from caravan.runtime.connections import ConnectionLimits
 from tests.hostile.apart import Apart, apart
 from tests.hostile.management_api import Hostile
 from tests.hostile.raw_requests import SESSION_SECONDS
-from tests.hostile.raw_server import Server, serve_app
 
 
 @pytest.fixture
@@ -31,11 +28,3 @@ async def shop() -> AsyncIterator[Apart]:
     # Where the tests' own pace lets anybody through, the gateway's bounds of each address count alone.
     async with apart(GATEWAY_SESSION_SECONDS=str(SESSION_SECONDS)) as found:
         yield found
-
-
-@pytest.fixture
-async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
-    monkeypatch.setattr(connections, "UNREAD_SECONDS", 0.5)
-    async with serve_app(ConnectionLimits(max_connections=1000, max_per_address=1000)) as made:
-        yield made

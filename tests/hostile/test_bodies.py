@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.hostile.raw_server import CHUNKED, GET, LIVE, POST, Server, is_refused
+from tests.support.raw_server import CHUNKED, GET, LIVE, POST, Server, check_refused
 from tests.support.shop import wait_until
 
 
@@ -45,7 +45,7 @@ async def test_a_body_that_is_not_sound_is_refused_with_a_problem_document(
     await server.others_are_served()
     writer.write(raw[40:])
     answer = await asyncio.wait_for(reader.read(), 10)
-    is_refused(answer, status)
+    check_refused(answer, status)
     assert answer.count(b"HTTP/1.1 ") == 1
     writer.close()
     await server.others_are_served()

@@ -1,10 +1,13 @@
-"""Certificates made by a test: an authority of its own, and the files of whoever it vouches for."""
+"""Certificates made by a test: an authority of its own, which the fixture `authority` makes for a module, and the files
+of whoever it vouches for.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -70,6 +73,11 @@ def create_authority(name: str = "Caravan's tests") -> Authority:
         .sign(key, hashes.SHA256())
     )
     return Authority(certificate, key)
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return create_authority()
 
 
 def _build_ca_usage() -> x509.KeyUsage:

@@ -24,11 +24,6 @@ NAME = "by_tls"
 
 
 @pytest.fixture
-def authority() -> Authority:
-    return create_authority()
-
-
-@pytest.fixture
 def tunnel(backends: Backends, authority: Authority, tmp_path: Path) -> Iterator[TlsTunnel]:
     server = authority.write_certificate(tmp_path / "server", "localhost")
     with open_tunnel(

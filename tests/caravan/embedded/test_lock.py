@@ -3,36 +3,13 @@
 import asyncio
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from caravan.embedded import lock
 from caravan.embedded.lock import AlreadyRunning, Lease, find_users, lock_servers, remove_dead_leases
-
-HOLD_LEASE = """
-import sys
-from pathlib import Path
-from caravan.embedded.lock import Lease
-lease = Lease(Path(sys.argv[1]))
-print("ready", flush=True)
-sys.stdin.read()
-"""
-
-
-def start_user(data: Path) -> subprocess.Popen[bytes]:
-    user = subprocess.Popen([sys.executable, "-c", HOLD_LEASE, data], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert user.stdout
-    assert user.stdout.readline() == b"ready\n"
-    return user
-
-
-def close_pipes(user: subprocess.Popen[bytes]) -> None:
-    user.wait(20)
-    for pipe in (user.stdin, user.stdout):
-        assert pipe
-        pipe.close()
+from tests.caravan.embedded.folder_users import close_pipes, start_user
 
 
 def test_a_folder_is_used_from_its_lease_until_the_release(tmp_path: Path) -> None:

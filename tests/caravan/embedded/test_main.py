@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.caravan.embedded.test_lock import close_pipes, start_user
+from tests.caravan.embedded.folder_users import close_pipes, start_user
 
 
 def run_module(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -4,8 +4,6 @@ import os
 import pwd
 import shutil
 import stat
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +12,6 @@ from caravan.embedded.paths import Account, ServerPaths, StartError, find_paths,
 
 AS_ROOT = os.geteuid() == 0
 only_root = pytest.mark.skipif(not AS_ROOT, reason="only root's servers run as another user")
-
-
-@pytest.fixture
-def data() -> Iterator[Path]:
-    """Not pytest's tmp_path: as root that is one which the servers' user can't reach."""
-    folder = Path(tempfile.mkdtemp(prefix="caravan-test-"))
-    yield folder
-    shutil.rmtree(folder)
 
 
 def read_mode(path: Path) -> int:

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from caravan.runtime.connections import ConnectionLimits
-from tests.hostile.raw_server import GET, Server, is_refused, serve_app
+from tests.support.raw_server import GET, Server, check_refused, serve_app
 from tests.support.shop import wait_until
 
 
@@ -30,7 +30,7 @@ async def test_heads_over_the_bound_are_refused(server: Server, head: bytes) -> 
     try:
         answer = await asyncio.wait_for(reader.read(), 10)
         if b"chunked" not in head:
-            is_refused(answer, 431)
+            check_refused(answer, 431)
     except ConnectionResetError:
         assert b"chunked" in head, "a request that is under way is cut off"
     writer.close()
@@ -53,7 +53,7 @@ async def test_heads_that_stall_end_in_time(server: Server, raw: bytes, status: 
     answers = await asyncio.gather(*(server.answer(raw) for _ in range(30)), server.others_are_served())
     for answer in answers[:-1]:
         if status:
-            is_refused(answer, status)  # type: ignore[arg-type]
+            check_refused(answer, status)  # type: ignore[arg-type]
         else:
             assert answer == b""
 
@@ -100,7 +100,7 @@ async def test_what_is_no_http_is_refused_with_a_problem_document(server: Server
         b"GET / HTTP/1.1\r\nhost : x\r\n\r\n",
         b"NOPE\r\n\r\n",
     ):
-        is_refused(await server.answer(raw), 400)
+        check_refused(await server.answer(raw), 400)
     await server.others_are_served()
 
 
@@ -109,13 +109,13 @@ async def test_connections_are_bounded_for_each_address_and_in_all() -> None:
         await server.others_are_served()
         held = [await server.talk(GET) for _ in range(4)]
         for _ in range(3):
-            is_refused(await server.answer(GET + b"\r\n"), 429)
+            check_refused(await server.answer(GET + b"\r\n"), 429)
         await server.others_are_served()
         for _, writer in held:
             writer.close()
         server.bounds.exempt_networks = (ip_network("127.0.0.0/8"),)
         held = [await server.talk(GET) for _ in range(7)]
-        is_refused(await server.answer(GET + b"\r\n"), 503)
+        check_refused(await server.answer(GET + b"\r\n"), 503)
         await server.others_are_served()
         for _, writer in held:
             writer.close()

@@ -16,7 +16,6 @@ import aiohttp
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
 from caravan_operator.resources import KINDS
 from caravan_operator.resources.kinds import SERVERS_ANNOTATION
-from caravan_operator.resources.resource import Key
 
 from tests.support.backends.ready import free_ports
 from tests.support.shop import wait_until
@@ -129,9 +128,6 @@ class Namespace:
             if error.status != 409:
                 raise
             await self.kubernetes.request("PATCH", f"{path}/{name}", {"stringData": values}, content_type=MERGE_PATCH)
-
-    def build_key(self, kind: str, name: str) -> Key:
-        return Key(kind, self.name, name)
 
 
 class OperatorProcess:

@@ -16,8 +16,8 @@ import pytest
 
 from tests.operator.cluster.apiserver import Namespace, OperatorProcess
 from tests.operator.cluster.brokers import SideKafka, SideRabbit, open_relay
-from tests.operator.cluster.fault_kinds import KAFKA, QUEUE, RABBIT, TOPIC
 from tests.operator.cluster.faulty_api import serve_faulty_api
+from tests.operator.cluster.kinds import KAFKA, QUEUE, RABBIT, TOPIC
 from tests.support.backends import Broker
 from tests.support.shop import wait_until
 

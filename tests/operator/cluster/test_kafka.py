@@ -8,7 +8,7 @@ from caravan_operator.backends.kubernetes import ApiError
 
 from tests.operator.cluster.apiserver import Namespace, OperatorProcess
 from tests.operator.cluster.brokers import SideKafka
-from tests.operator.cluster.kafka_topics import REF, K
+from tests.operator.cluster.kinds import KAFKA, TOPIC
 from tests.operator.cluster.waiting import wait_for_value
 from tests.support.shop import wait_until
 
@@ -17,9 +17,9 @@ async def test_a_resource_becomes_a_topic_and_says_so(
     operator: OperatorProcess, connected: Namespace, kafka_side: SideKafka, name: str
 ) -> None:
     await connected.create_object(
-        K, name, {**REF, "partitions": 2, "config": {"retention": "1h"}, "extraConfig": {"flush.ms": "1000"}}
+        TOPIC, name, {**KAFKA, "partitions": 2, "config": {"retention": "1h"}, "extraConfig": {"flush.ms": "1000"}}
     )
-    found = await connected.wait_until_ready(K, name)
+    found = await connected.wait_until_ready(TOPIC, name)
     topic = await kafka_side.read_topic(name)
     assert topic is not None
     assert topic.partitions == 2
@@ -37,8 +37,8 @@ async def test_a_resource_becomes_a_topic_and_says_so(
 
 
 async def test_columns_tell_what_matters(operator: OperatorProcess, connected: Namespace, name: str) -> None:
-    await connected.create_object(K, name, {**REF, "partitions": 1})
-    await connected.wait_until_ready(K, name)
+    await connected.create_object(TOPIC, name, {**KAFKA, "partitions": 1})
+    await connected.wait_until_ready(TOPIC, name)
     printed = subprocess.run(
         ["kubectl", "get", "ktopic", name, "-n", connected.name], capture_output=True, text=True, check=True
     ).stdout.splitlines()
@@ -49,25 +49,25 @@ async def test_columns_tell_what_matters(operator: OperatorProcess, connected: N
 async def test_drift_is_put_back_and_told_once(
     operator: OperatorProcess, connected: Namespace, kafka_side: SideKafka, name: str
 ) -> None:
-    await connected.create_object(K, name, {**REF, "partitions": 1, "config": {"retention": "1h"}})
-    before = await connected.wait_until_ready(K, name)
+    await connected.create_object(TOPIC, name, {**KAFKA, "partitions": 1, "config": {"retention": "1h"}})
+    before = await connected.wait_until_ready(TOPIC, name)
     await kafka_side.set_config(name, "retention.ms", "5")
     await kafka_side.set_config(name, "flush.ms", "7")
     await wait_for_value(lambda: kafka_side.read_setting(name, "retention.ms"), "3600000")
     assert await kafka_side.read_setting(name, "flush.ms") == "7", "the spec doesn't name it"
-    after = await connected.wait_until_ready(K, name)
+    after = await connected.wait_until_ready(TOPIC, name)
     assert after["status"]["conditions"] == before["status"]["conditions"]
 
 
 async def test_a_deleted_topic_comes_back(
     operator: OperatorProcess, connected: Namespace, kafka_side: SideKafka, name: str
 ) -> None:
-    await connected.create_object(K, name, {**REF, "partitions": 1})
-    first = (await connected.wait_until_ready(K, name))["status"]["topicId"]
+    await connected.create_object(TOPIC, name, {**KAFKA, "partitions": 1})
+    first = (await connected.wait_until_ready(TOPIC, name))["status"]["topicId"]
     await kafka_side.delete_topic(name)
 
     async def back() -> bool:
-        return bool((await connected.get_object(K, name))["status"]["topicId"] != first)
+        return bool((await connected.get_object(TOPIC, name))["status"]["topicId"] != first)
 
     await wait_until(back, seconds=20, every=0.2)
     assert await kafka_side.read_topic(name) is not None
@@ -77,48 +77,50 @@ async def test_drift_is_only_reported_when_so_asked(
     operator: OperatorProcess, connected: Namespace, kafka_side: SideKafka, name: str
 ) -> None:
     await connected.create_object(
-        K, name, {**REF, "partitions": 1, "driftPolicy": "Report", "config": {"retention": "1h"}}
+        TOPIC, name, {**KAFKA, "partitions": 1, "driftPolicy": "Report", "config": {"retention": "1h"}}
     )
-    await connected.wait_until_ready(K, name)
+    await connected.wait_until_ready(TOPIC, name)
     await kafka_side.set_config(name, "retention.ms", "5")
-    found = await connected.wait_for_reason(K, name, "DriftReported")
+    found = await connected.wait_for_reason(TOPIC, name, "DriftReported")
     assert found["status"]["drift"] == [f"set retention.ms of topic {name} from 5 to 3600000"]
     assert await kafka_side.read_setting(name, "retention.ms") == "5"
     await kafka_side.set_config(name, "retention.ms", "3600000")
-    assert "drift" not in (await connected.wait_until_ready(K, name))["status"]
+    assert "drift" not in (await connected.wait_until_ready(TOPIC, name))["status"]
 
 
 async def test_plan_changes_nothing(
     operator: OperatorProcess, connected: Namespace, kafka_side: SideKafka, name: str
 ) -> None:
     await connected.create_object(
-        K, name, {**REF, "partitions": 1, "mode": "Plan", "deletionPolicy": "Delete", "extraConfig": {"no.such": "1"}}
+        TOPIC,
+        name,
+        {**KAFKA, "partitions": 1, "mode": "Plan", "deletionPolicy": "Delete", "extraConfig": {"no.such": "1"}},
     )
-    found = await connected.wait_for_reason(K, name, "PlanPending")
+    found = await connected.wait_for_reason(TOPIC, name, "PlanPending")
     assert found["status"]["plan"][0] == f"create topic {name} with 1 partitions"
     assert "no.such" in found["status"]["plan"][1]
     assert await kafka_side.read_topic(name) is None
     assert "finalizers" not in found["metadata"]
-    await connected.change_spec(K, name, {"mode": "Apply", "extraConfig": None})
-    assert "plan" not in (await connected.wait_until_ready(K, name))["status"]
+    await connected.change_spec(TOPIC, name, {"mode": "Apply", "extraConfig": None})
+    assert "plan" not in (await connected.wait_until_ready(TOPIC, name))["status"]
     assert await kafka_side.read_topic(name) is not None
 
 
 async def test_partitions_grow_when_allowed_and_never_shrink(
     operator: OperatorProcess, connected: Namespace, kafka_side: SideKafka, name: str
 ) -> None:
-    await connected.create_object(K, name, {**REF, "partitions": 1})
-    await connected.wait_until_ready(K, name)
+    await connected.create_object(TOPIC, name, {**KAFKA, "partitions": 1})
+    await connected.wait_until_ready(TOPIC, name)
     with pytest.raises(ApiError, match="allowPartitionIncrease"):
-        await connected.change_spec(K, name, {"partitions": 3})
-    await connected.change_spec(K, name, {"partitions": 3, "allowPartitionIncrease": True})
+        await connected.change_spec(TOPIC, name, {"partitions": 3})
+    await connected.change_spec(TOPIC, name, {"partitions": 3, "allowPartitionIncrease": True})
     await wait_for_value(lambda: _count_partitions(kafka_side, name), 3)
     with pytest.raises(ApiError, match="partitions can't shrink"):
-        await connected.change_spec(K, name, {"partitions": 2})
-    await connected.wait_until_ready(K, name)
+        await connected.change_spec(TOPIC, name, {"partitions": 2})
+    await connected.wait_until_ready(TOPIC, name)
     await kafka_side.add_partitions(name, 5)
-    found = await connected.wait_for_reason(K, name, "PartitionsShrink")
-    assert "5 partitions, the spec 3" in (await connected.get_condition(K, name))["message"]
+    found = await connected.wait_for_reason(TOPIC, name, "PartitionsShrink")
+    assert "5 partitions, the spec 3" in (await connected.get_condition(TOPIC, name))["message"]
     assert found["status"]["partitions"] == 5
 
 
@@ -130,19 +132,21 @@ async def _count_partitions(kafka_side: SideKafka, name: str) -> int:
 async def test_a_pass_that_changes_nothing_writes_nothing(
     operator: OperatorProcess, connected: Namespace, name: str
 ) -> None:
-    await connected.create_object(K, name, {**REF, "partitions": 1, "config": {"retention": "1h"}})
-    version = (await connected.wait_until_ready(K, name))["metadata"]["resourceVersion"]
-    await connected.set_annotations(K, name, reconcile_now="token-1")
+    await connected.create_object(TOPIC, name, {**KAFKA, "partitions": 1, "config": {"retention": "1h"}})
+    version = (await connected.wait_until_ready(TOPIC, name))["metadata"]["resourceVersion"]
+    await connected.set_annotations(TOPIC, name, reconcile_now="token-1")
 
     async def answered() -> bool:
-        return bool((await connected.get_object(K, name))["status"].get("reconcileToken") == "token-1")
+        return bool((await connected.get_object(TOPIC, name))["status"].get("reconcileToken") == "token-1")
 
     await wait_until(answered, every=0.1)
-    found = await connected.get_object(K, name)
+    found = await connected.get_object(TOPIC, name)
     assert found["metadata"]["resourceVersion"] != version
     passes = _count_passes(operator)
     assert await wait_until(lambda: _has_more_passes(operator, passes), seconds=20, every=0.2)
-    assert (await connected.get_object(K, name))["metadata"]["resourceVersion"] == found["metadata"]["resourceVersion"]
+    assert (await connected.get_object(TOPIC, name))["metadata"]["resourceVersion"] == found["metadata"][
+        "resourceVersion"
+    ]
 
 
 async def _has_more_passes(operator: OperatorProcess, passes: float) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.operator.cluster.apiserver import Namespace, OperatorProcess
 from tests.operator.cluster.brokers import SideKafka, SideRabbit
-from tests.operator.cluster.fault_kinds import KAFKA, QUEUE, RABBIT, TOPIC
+from tests.operator.cluster.kinds import KAFKA, QUEUE, RABBIT, TOPIC
 from tests.support.shop import wait_until
 
 pytestmark = pytest.mark.slow

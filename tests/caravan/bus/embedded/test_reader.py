@@ -13,8 +13,7 @@ from caravan.bus.embedded import EmbeddedBus, reader
 from caravan.bus.embedded.reader import UNACKNOWLEDGED_SECONDS, QueueReader, TopicReader
 from caravan.clock import utc_now
 from caravan.messages import Queue, RetryPolicy, Topic
-from caravan.runtime import BUS, Backends
-from caravan.telemetry.metrics import STATEMENTS
+from caravan.runtime import Backends
 from tests.contract.bus_messages import (
     Recorder,
     has_at_least,
@@ -24,6 +23,7 @@ from tests.contract.bus_messages import (
     read_message_number,
     run_consumers,
 )
+from tests.support.database import count_statements
 from tests.support.embedded_bus import open_embedded_bus
 from tests.support.shop import wait_until
 
@@ -183,15 +183,6 @@ async def test_a_redriven_message_is_read_once_the_reader_is_told(stage: Stage) 
     assert await stage.list_dead_letters() == []
 
 
-def _count_statements() -> float:
-    return next(
-        s.value
-        for m in STATEMENTS.collect()
-        for s in m.samples
-        if s.name.endswith("_total") and s.labels["service"] == BUS
-    )
-
-
 @pytest.mark.parametrize("make", [make_topic, make_queue])
 async def test_one_statement_acknowledges_a_message_and_reads_the_next(
     make: Callable[[], Topic | Queue], embedded_bus: EmbeddedBus, monkeypatch: pytest.MonkeyPatch
@@ -203,11 +194,13 @@ async def test_one_statement_acknowledges_a_message_and_reads_the_next(
     async with run_consumers(embedded_bus, (subscription, recorder.process_batch)):
         await embedded_bus.publish([make_outgoing(channel, 0, "k")])
         await wait_until(lambda: has_at_least(recorder, 1))
-        before = _count_statements()
+        before = count_statements(embedded_bus.database)
         for number in range(1, messages + 1):
             await embedded_bus.publish([make_outgoing(channel, number, "k")])
             await wait_until(lambda count=number + 1: has_at_least(recorder, count))  # type: ignore[misc]
-        assert _count_statements() - before <= 2 * messages + 2, "one to publish and one to read each"
+        assert count_statements(embedded_bus.database) - before <= 2 * messages + 2, (
+            "one to publish and one to read each"
+        )
 
 
 @pytest.mark.parametrize("make", [make_topic, make_queue])

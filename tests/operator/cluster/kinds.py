@@ -1,4 +1,4 @@
-"""The kinds and connections that the tests of faults use."""
+"""The kinds that the tests of the cluster use, and the connections that they name."""
 
 KAFKA, RABBIT = {"connectionRef": {"name": "kafka"}}, {"connectionRef": {"name": "rabbit"}}
 

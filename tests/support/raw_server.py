@@ -1,4 +1,4 @@
-"""A server with small bounds, and what a client sees that writes to it byte by byte."""
+"""The fixture `server`: a server with small bounds, and what a client sees that writes to it byte by byte."""
 
 import asyncio
 import time
@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import httpx2
+import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from caravan.runtime import connections
 from caravan.runtime.connections import BoundedProtocol, ConnectionLimits
 from tests.services.gateway.stand_ins import listening
 
@@ -91,7 +93,16 @@ async def serve_app(bounds: ConnectionLimits) -> AsyncIterator[Server]:
         yield Server(client.base_url.host, client.base_url.port or 0, bounds, client)
 
 
-def is_refused(answer: bytes, status: int) -> None:
+@pytest.fixture
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+    """An application behind the connections' bounds, with short times."""
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "UNREAD_SECONDS", 0.5)
+    async with serve_app(ConnectionLimits(max_connections=1000, max_per_address=1000)) as made:
+        yield made
+
+
+def check_refused(answer: bytes, status: int) -> None:
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:100]
     assert b"content-type: application/problem+json" in answer
     assert b'"trace_id":"' in answer
