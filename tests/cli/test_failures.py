@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -22,14 +23,12 @@ async def admin(backends: Backends, tmp_path: Path) -> AsyncIterator[DeadLetterA
         yield admin
 
 
-async def test_a_night_at_the_desk(admin: DeadLetterAdmin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failures_are_listed_shown_and_redriven(admin: DeadLetterAdmin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CARAVAN_SECRET", SECRET)
     monkeypatch.setattr("cli.api_client.ApiClient.get_token", _make_token_of(admin))
 
-    async def run_caravan(*arguments: str) -> Result:
-        return await asyncio.to_thread(CliRunner().invoke, app, ["failures", *arguments, "--url", url])
-
     async with listening(admin.shop.process.app) as url:
+        run_caravan = partial(run_failures, url)
         assert "no failures" in (await run_caravan("list")).output
         admin.stamps.error_text = "no room for"
         await admin.send_messages("a", 1, 2)
@@ -54,16 +53,14 @@ async def test_a_night_at_the_desk(admin: DeadLetterAdmin, tmp_path: Path, monke
         assert unknown.exit_code == 2
 
 
-async def test_what_is_not_on_the_desk_is_named_and_the_exit_status_says_so(
-    admin: DeadLetterAdmin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_failure_that_is_not_listed_is_named_and_the_exit_status_says_so(
+    admin: DeadLetterAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CARAVAN_SECRET", SECRET)
     monkeypatch.setattr("cli.api_client.ApiClient.get_token", _make_token_of(admin))
 
-    async def run_caravan(*arguments: str) -> Result:
-        return await asyncio.to_thread(CliRunner().invoke, app, ["failures", *arguments, "--url", url])
-
     async with listening(admin.shop.process.app) as url:
+        run_caravan = partial(run_failures, url)
         admin.stamps.error_text = "no room for"
         await admin.send_messages("a", 1)
         (item,) = await admin.wait_for_failures(1)
@@ -87,6 +84,11 @@ async def test_what_is_not_on_the_desk_is_named_and_the_exit_status_says_so(
         assert other in both.output
         assert "would redrive 1" in both.output
         assert (await run_caravan("redrive", "--dry-run", item["id"], item["id"])).exit_code == 0
+
+
+async def run_failures(url: str, *arguments: str) -> Result:
+    """`caravan failures …` at the gateway of this URL."""
+    return await asyncio.to_thread(CliRunner().invoke, app, ["failures", *arguments, "--url", url])
 
 
 def _make_token_of(admin: DeadLetterAdmin) -> object:

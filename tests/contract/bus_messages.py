@@ -70,7 +70,7 @@ def read_message_number(incoming: IncomingMessage | DeadLetter) -> int:
 
 
 class Recorder:
-    """A handler that notes what it saw; `verdict` decides."""
+    """A handler that notes what it saw; `decide` says what becomes of each."""
 
     def __init__(self, decide: Callable[[IncomingMessage], HandlingResult] = lambda _: DONE) -> None:
         self.messages: list[IncomingMessage] = []

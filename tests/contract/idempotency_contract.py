@@ -68,7 +68,7 @@ class Clock:
 
 
 class EntryPoint(ABC):
-    """Where actions are handed in. `remembers`: how long the same key is known."""
+    """Where actions are handed in. `retention`: how long the same key is known."""
 
     retention: timedelta
 

@@ -74,7 +74,7 @@ TOKENS = [
 ]
 
 
-async def test_tokens_that_no_parser_likes_are_refused_at_every_door(shop: Apart) -> None:
+async def test_tokens_that_no_parser_likes_are_refused_by_every_route(shop: Apart) -> None:
     logs = {path: path.stat().st_size for path in shop.program.data.glob("*.log")}
     targets = [
         (shop.program.url, path)

@@ -33,7 +33,7 @@ class Stamp(Command):
 
 @dataclass
 class Stamps:
-    """The failing service. `broken` is what its handlers say to a message; None when it is mended."""
+    """The failing service. `error_text` is what its handlers raise at a message; None when it is mended."""
 
     topic: Topic
     queue: Queue

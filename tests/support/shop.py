@@ -1,5 +1,5 @@
-"""Runs real services in the test's process on the embedded backends: `async with running(backends, "catalog",
-"inventory") as shop: ...`.
+"""Runs real services in the test's process on the embedded backends: `async with run_services(backends,
+"catalog", "inventory") as shop: ...`.
 """
 
 import asyncio
@@ -43,9 +43,7 @@ URL = "http://shop.test"
 
 
 async def wait_until(condition: Callable[[], Awaitable[T | None]], *, seconds: float = 10.0, every: float = 0.02) -> T:
-    """Wait for a condition with a deadline: the first truthy answer of `check`. A check may raise AssertionError until
-    it holds.
-    """
+    """Wait for a condition with a deadline; its first truthy answer. It may raise AssertionError until it holds."""
     end = time.monotonic() + seconds
     last: object = None
     while time.monotonic() < end:
@@ -71,8 +69,8 @@ class Issuer:
     )
     users: dict[UUID, CustomerStatus] = field(default_factory=dict)
     admin_actions: list[AdminAction] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
     """What admins did at the gateway."""
+    refusals: list[Refusal] = field(default_factory=list)
 
     def build_service(self) -> Service:
         async def get_keys(_: Any, __: Any) -> KeySet:
@@ -183,7 +181,7 @@ async def run_services(
     """The named services (with a stand-in for identity unless it is named) in this process. Their databases are shared
     by the tests of a run: use new ids.
 
-    `overrides`: fields of the kernel's settings, such as `data=tmp_path`.
+    `settings_fields`: fields of the kernel's settings, such as `data=tmp_path`.
     """
     issuer = Issuer()
     services = [*load_services(names), *extra_services]

@@ -50,7 +50,7 @@ async def test_pages_hold_each_action_once_while_new_ones_come(shop: Shop) -> No
     assert sorted(seen) == [f"action.{number}" for number in range(5)]
 
 
-async def test_a_action_is_kept_whatever_its_target_is_called(shop: Shop) -> None:
+async def test_an_action_is_kept_whatever_its_target_is_called(shop: Shop) -> None:
     actor = f"admin:{new_id()}"
     strange = make_audit_record("login.failed", "user:\x00", actor, given="a\x00b")
     strange.key = "user"
@@ -65,7 +65,7 @@ async def test_a_action_is_kept_whatever_its_target_is_called(shop: Shop) -> Non
 @pytest.mark.parametrize(
     "statement", ["UPDATE audit_record SET actor = 'nobody'", "DELETE FROM audit_record", "TRUNCATE audit_record"]
 )
-async def test_nothing_changes_or_removes_a_action(shop: Shop, statement: str) -> None:
+async def test_nothing_changes_or_removes_an_action(shop: Shop, statement: str) -> None:
     await publish_messages(shop, [make_audit_record("action", "target")])
     with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
         await shop.get_database("analytics").fetch(statement)

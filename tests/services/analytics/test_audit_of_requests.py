@@ -30,18 +30,18 @@ from tests.support.shop import wait_until
 
 
 async def test_a_login(scenario: ShopScenario) -> None:
-    create_user, email = await register_user(scenario)
+    user_id, email = await register_user(scenario)
     trace, headers = make_traced_headers()
     assert (await log_in(scenario, email, PASSWORD, headers)).status_code == 200
-    entry = await wait_for_record(scenario, f"user:{create_user}", "login.succeeded", trace)
-    assert (entry["actor"], entry["result"]) == (f"customer:{create_user}", "done")
+    entry = await wait_for_record(scenario, f"user:{user_id}", "login.succeeded", trace)
+    assert (entry["actor"], entry["result"]) == (f"customer:{user_id}", "done")
 
 
 async def test_a_failed_login(scenario: ShopScenario) -> None:
-    create_user, email = await register_user(scenario)
+    user_id, email = await register_user(scenario)
     trace, headers = make_traced_headers()
     assert (await log_in(scenario, email, "a wrong password", headers)).status_code in (400, 401)
-    entry = await wait_for_record(scenario, f"user:{create_user}", "login.failed", trace)
+    entry = await wait_for_record(scenario, f"user:{user_id}", "login.failed", trace)
     assert (entry["actor"], entry["result"], entry["details"]["reason"]) == ("anonymous", "refused", "wrong password")
     assert "a wrong password" not in str(entry)
 
@@ -54,11 +54,11 @@ async def test_a_failed_login_of_nobody(scenario: ShopScenario) -> None:
 
 
 async def test_a_change_of_role(scenario: ShopScenario) -> None:
-    create_user, _ = await register_user(scenario)
+    user_id, _ = await register_user(scenario)
     trace, headers = make_traced_headers(await scenario.program.authorize_operator())
-    changed = await scenario.program.client.patch(f"/v1/users/{create_user}", json={"role": "staff"}, headers=headers)
+    changed = await scenario.program.client.patch(f"/v1/users/{user_id}", json={"role": "staff"}, headers=headers)
     assert changed.status_code == 200, changed.text
-    entry = await wait_for_record(scenario, f"user:{create_user}", "role.changed", trace)
+    entry = await wait_for_record(scenario, f"user:{user_id}", "role.changed", trace)
     assert entry["actor"].endswith(":cli")
     assert entry["details"] == {"before": "customer", "to": "staff"}
 
@@ -86,7 +86,7 @@ async def test_an_adjustment_of_stock(scenario: ShopScenario) -> None:
 
 
 async def test_a_refund_names_who_cancelled_and_stands_in_the_trace_of_the_cancellation(scenario: ShopScenario) -> None:
-    create_user, email = await register_user(scenario)
+    user_id, email = await register_user(scenario)
     token = (await log_in(scenario, email, PASSWORD, {})).json()["access_token"]
     who = {"authorization": f"Bearer {token}"}
     sku = await scenario.program.create_product(stock=5)
@@ -97,7 +97,7 @@ async def test_a_refund_names_who_cancelled_and_stands_in_the_trace_of_the_cance
     assert cancelled.status_code == 202, cancelled.text
     await scenario.program.wait_for_status(who, order_id, "refunded")
     entry = await wait_for_record(scenario, f"order:{order_id}", "payment.refunded", trace)
-    assert entry["actor"] == f"customer:{create_user}"
+    assert entry["actor"] == f"customer:{user_id}"
     assert entry["details"]["amount"] == {"amount": 1250, "currency": "GBP"}
 
 

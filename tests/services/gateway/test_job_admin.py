@@ -127,7 +127,7 @@ async def test_a_queue_is_paused_and_resumed_and_shows_its_schedule(gateway: Sho
     assert NOTE in unknown.json()["detail"]
 
 
-async def test_only_admins_see_the_desk(gateway: Shop) -> None:
+async def test_only_admins_see_jobs(gateway: Shop) -> None:
     for role in ("customer", "staff"):
         assert (await gateway.client.get("/v1/jobs", headers=gateway.issue_headers(role))).status_code == 403
 

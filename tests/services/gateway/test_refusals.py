@@ -59,7 +59,7 @@ async def test_what_is_not_told_before_the_end_is_told_then(backends: Backends) 
     assert [(item.operation, item.status, item.count) for item in issuer.refusals] == [("GET /v1/me/overview", 401, 1)]
 
 
-async def test_a_service_that_is_asked_without_the_gateway_tells_of_its_own_doors(backends: Backends) -> None:
+async def test_a_service_that_is_asked_without_the_gateway_tells_of_its_own_refusals(backends: Backends) -> None:
     """Its operations for other services, and its routes; what came through the gateway is told of there."""
     async with run_services(backends, "identity", "inventory") as shop:
         path = GET_AVAILABILITY.url_path

@@ -137,7 +137,7 @@ async def test_an_unforeseen_exception_of_an_operation_is_a_problem_document(
         (b'{"failure": "x"}', {"x-caravan-seconds": "nan"}, 400),
     ],
 )
-async def test_what_no_operation_can_read_is_refused_at_the_internal_door(
+async def test_what_no_operation_can_read_is_refused_at_the_internal_entry(
     clients: dict[str, httpx2.AsyncClient], backends: Backends, body: bytes, headers: dict[str, str], status: int
 ) -> None:
     _is_problem(await _call(clients["cats"], backends, body, **headers), status)

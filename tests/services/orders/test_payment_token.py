@@ -72,7 +72,7 @@ async def _forgotten(scenario: ShopScenario) -> bool:
     return True
 
 
-def test_the_failure_desk_shows_no_token_of_a_letter() -> None:
+def test_a_failure_is_shown_without_the_token_of_its_letter() -> None:
     [body] = (CORPUS / "payments.ExpectPayment.v1.jsonl").read_bytes().splitlines()
     assert TOKEN in body
     for shown in (
