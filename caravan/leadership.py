@@ -64,6 +64,7 @@ class Leadership:
                     await self._ask(self._connection, "pg_advisory_unlock", task)
                 finally:
                     self._led_tasks.discard(task)
+                    self._tried_at.pop(task, None)  # nobody was in its way: it may have the task again at once
                 await self._unpin(self._connection)
 
     async def _ask(self, connection: asyncpg.Connection, function: str, task: str) -> bool:

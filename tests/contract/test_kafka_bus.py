@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 
 from caravan.bus import Bus, PublishError, Subscription
 from caravan.bus.kafka import KafkaBus
-from caravan.bus.kafka.reader import GroupReader
+from caravan.bus.kafka.reader import _SETTINGS, GroupReader
 from caravan.bus.kafka_servers import KafkaServers
 from caravan.messages import OutgoingMessage
 from tests.contract.bus_case import run_bus
@@ -103,11 +103,13 @@ class TestKafkaBus(BusContract):
         assert [(t.message.channel, t.permanent) for t in raised.value.failures] == [(nowhere.name, False)]
 
     async def test_a_reader_that_was_there_before_its_topic_finds_it(
-        self, bus: KafkaBus, caplog: pytest.LogCaptureFixture
+        self, bus: KafkaBus, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A consumer that has not heard of a topic asks again only when its knowledge is old: by default after five
         minutes.
         """
+        assert _SETTINGS["metadata_max_age_ms"] <= 20_000
+        monkeypatch.setitem(_SETTINGS, "metadata_max_age_ms", 1_000)
         if await asyncio.to_thread(is_auto_creating_topics, self.url):
             pytest.skip("this Kafka makes topics by itself (auto.create.topics.enable)")
         late, recorder = make_topic(), Recorder()

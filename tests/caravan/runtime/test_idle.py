@@ -21,21 +21,23 @@ def statements() -> float:
     )
 
 
-async def asked_at_rest() -> float:
-    """SQL statements of this process in a second of rest; the best of some seconds, as what was begun may still be
-    finished.
+async def check_rest(most: float) -> None:
+    """So many SQL statements of this process at most in a second of rest; in one of three observations, as what was
+    begun may still be finished.
     """
     found = []
     for _ in range(3):
         before = statements()
         await asyncio.sleep(REST_SECONDS)  # the length of the observation, not a wait for something
         found.append((statements() - before) / REST_SECONDS)
-    return min(found)
+        if found[-1] <= most:
+            return
+    raise AssertionError(f"at rest it asks {found} times a second")
 
 
 async def test_relays_and_readers_that_hear_of_every_message_do_not_poll(backends: Backends) -> None:
     async with run_services(backends, "recommendations", "analytics"):
-        assert await asked_at_rest() <= 2
+        await check_rest(most=2)
 
 
 async def test_sweepers_rest_with_their_service_and_wake_with_it(backends: Backends) -> None:
@@ -45,7 +47,7 @@ async def test_sweepers_rest_with_their_service_and_wake_with_it(backends: Backe
             for database in shop.get_context(name).databases.values():
                 database.last_active_at -= 3600  # as after an hour without work
         await asyncio.sleep(REST_SECONDS)  # what is being waited for now ends
-        assert await asked_at_rest() <= 15
+        await check_rest(most=15)
         captures = next(periodic for periodic in PERIODIC if periodic.name == "captures")
         assert choose_interval(captures, shop.get_context("payments")) == 5
         async with shop.get_database("payments").unit_of_work() as uow:
