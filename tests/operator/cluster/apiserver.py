@@ -154,6 +154,13 @@ class OperatorProcess:
                 stderr=log,
             )
 
+    async def keep_running(self) -> None:
+        """Start it, and again whenever it ends, as the kubelet does."""
+        while True:
+            await self.start()
+            assert self.process is not None
+            await self.process.wait()
+
     def send_signal(self, number: int) -> None:
         assert self.process is not None
         self.process.send_signal(number)

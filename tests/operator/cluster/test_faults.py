@@ -119,7 +119,7 @@ async def test_with_a_third_of_the_api_calls_refused_everything_converges(
 ) -> None:
     async with serve_faulty_api(0.3, tmp_path) as (api, kubeconfig):
         running = OperatorProcess(connected.name, "--sweep", "5", kubeconfig=kubeconfig)
-        supervisor = asyncio.create_task(_supervised(running))
+        supervisor = asyncio.create_task(running.keep_running())
         try:
             for number in range(20):
                 await connected.create_object(
@@ -189,14 +189,6 @@ async def test_nothing_is_done_before_everything_has_been_seen(
             await connected.wait_until_ready(QUEUE, name)
         finally:
             await running.stop()
-
-
-async def _supervised(operator: OperatorProcess) -> None:
-    """Start it again when it ends, as the kubelet does."""
-    while True:
-        await operator.start()
-        assert operator.process is not None
-        await operator.process.wait()
 
 
 async def test_a_paused_leader_writes_nothing_after_it_was_replaced(
