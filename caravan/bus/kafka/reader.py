@@ -84,6 +84,7 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
         self._assignment_count = 0
         self._is_lost = False
         self._unfinished_offsets: dict[TopicPartition, set[int]] = {}
+        self._paused_partitions: set[TopicPartition] = set()
         self._next_offsets: dict[TopicPartition, int] = {}
         self._committed_offsets: dict[TopicPartition, int] = {}
         self._next_commit_at = 0.0
@@ -169,12 +170,13 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
             log.info("not committed; these messages come again", subscription=self.subscription.name, error=repr(error))
 
     def _pause_full_partitions(self) -> None:
-        consumer = self._subscriber.get_consumer()
-        for tp in consumer.assignment():
-            if len(self._unfinished_offsets.get(tp, ())) > RETRY_BUFFER_MAX:
-                consumer.pause(tp)
-            elif tp in consumer.paused():
-                consumer.resume(tp)
+        """Called after every batch, so the consumer is asked for nothing while nothing changes."""
+        full = {tp for tp, offsets in self._unfinished_offsets.items() if len(offsets) > RETRY_BUFFER_MAX}
+        if full != self._paused_partitions:
+            consumer = self._subscriber.get_consumer()
+            consumer.pause(*(full - self._paused_partitions))
+            consumer.resume(*(self._paused_partitions - full))
+            self._paused_partitions = full
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         try:
@@ -193,6 +195,7 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
         """Assignments are eager: all partitions are given back, and read again from what is committed."""
         self._assignment_count += 1
         self._assigned_partitions = frozenset()
+        self._paused_partitions = set()  # an assignment begins with none paused
         self.retry_buffer.clear()
         for offsets in (self._unfinished_offsets, self._next_offsets, self._committed_offsets):
             offsets.clear()

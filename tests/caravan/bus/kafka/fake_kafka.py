@@ -152,6 +152,7 @@ class FakeConsumer:
         assert self.listener is not None
         await self.listener.on_partitions_revoked(set(self.positions))
         self.positions = {tp: self.kafka.committed[self.group].get(tp, 0) for tp in partitions}
+        self.paused_partitions = set()
         await self.listener.on_partitions_assigned(set(partitions))
         self.arrival.set()
 
@@ -164,14 +165,11 @@ class FakeConsumer:
     def assignment(self) -> set[TopicPartition]:
         return set(self.positions)
 
-    def pause(self, tp: TopicPartition) -> None:
-        self.paused_partitions.add(tp)
+    def pause(self, *partitions: TopicPartition) -> None:
+        self.paused_partitions.update(partitions)
 
-    def resume(self, tp: TopicPartition) -> None:
-        self.paused_partitions.discard(tp)
-
-    def paused(self) -> set[TopicPartition]:
-        return self.paused_partitions
+    def resume(self, *partitions: TopicPartition) -> None:
+        self.paused_partitions.difference_update(partitions)
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
         self.positions[tp] = offset

@@ -101,7 +101,8 @@ async def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def commit_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "RETRY_BUFFER_MAX", 2)
     monkeypatch.setattr(reader_module, "_UNCOMMITTED_SECONDS", 0.01)
 
 
@@ -244,10 +245,7 @@ async def test_a_commit_that_no_broker_takes_ends_the_reader_which_joins_anew(fa
             await member.running
 
 
-async def test_a_partition_is_paused_while_too_much_of_it_waits(
-    fake_kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reader_module, "RETRY_BUFFER_MAX", 2)
+async def test_a_partition_is_paused_while_too_much_of_it_waits(fake_kafka: FakeKafka) -> None:
     handler = Handler({b"0": [RETRY]})
     async with run_member(fake_kafka, handler, delays=(0.2,)) as member:
         send_bodies(fake_kafka, ("a", b"0"))
@@ -258,6 +256,14 @@ async def test_a_partition_is_paused_while_too_much_of_it_waits(
         await wait_for(lambda: fake_kafka.committed[GROUP].get(FIRST) == 4)
         assert member.consumer.paused_partitions == set()
     assert handler.bodies == [b"0", b"0", b"1", b"2", b"3"], "the last was not even fetched before"
+
+
+async def test_a_partition_that_was_full_is_paused_again_after_a_rebalance(fake_kafka: FakeKafka) -> None:
+    async with run_member(fake_kafka, Handler({b"0": [RETRY, RETRY]}), delays=(60.0,)) as member:
+        send_bodies(fake_kafka, ("a", b"0"), ("a", b"1"), ("a", b"2"))
+        await wait_for(lambda: member.consumer.paused_partitions == {FIRST})
+        await member.consumer.rebalance([FIRST])
+        await wait_for(lambda: member.consumer.paused_partitions == {FIRST})
 
 
 async def test_a_reader_at_rest_stops_at_once_and_commits_what_it_finished(
