@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 
 from caravan.bus import BatchHandler, HandlingResult, IncomingMessage, Result, Subscription
+from caravan.bus.embedded import statements
 from caravan.bus.reader import record_dead_letter
 from caravan.database import WITHOUT_SYNC_COMMIT, Database
 
@@ -22,15 +23,8 @@ UNACKNOWLEDGED_SECONDS = 0.5
 """So long a finished batch waits at most for the next read, which acknowledges it: under load one statement does
 both.
 """
-HOT = (
-    "_retry_keys",
-    "_apply_results",
-    "_write_dead_letter",
-    "acknowledge_batch",
-    "_handle_new_messages",
-    "_store_unfinished",
-)
-"""Every message runs one of them, so that they stay text."""
+HOT = ("acknowledge_batch", "_handle_new_messages")
+"""Every message runs them, so that they stay text."""
 
 
 @dataclass
@@ -97,12 +91,8 @@ class _Reader:
         """Acknowledge what the last batch finished, which is otherwise done with the next read."""
 
     async def _retry_keys(self, keys: list[str]) -> None:
-        rows = await self.database.fetch(
-            "SELECT id, key, body, attempt FROM delivery WHERE subscription = $1 AND key = ANY($2)"
-            " ORDER BY id LIMIT $3",
-            self.subscription.name,
-            keys,
-            self.subscription.batch,
+        rows = await statements.LIST_WAITING.fetch_all(
+            self.database, subscription=self.subscription.name, keys=keys, limit=self.subscription.batch
         )
         results = (
             await self.handler([IncomingMessage(row["key"], row["body"], row["attempt"], row["id"]) for row in rows])
@@ -121,23 +111,23 @@ class _Reader:
         for row in remaining_rows:
             self.due_at_by_key[row[0]] = row[1] or self.database.clock()
 
-    async def _apply_results(self, uow: Any, rows: Sequence[asyncpg.Record], results: Sequence[HandlingResult]) -> None:
+    async def _apply_results(
+        self, uow: Any, rows: Sequence[asyncpg.Record | dict[str, Any]], results: Sequence[HandlingResult]
+    ) -> None:
         """Write what came of rows of `delivery`."""
         done_ids = [row["id"] for row, outcome in zip(rows, results, strict=True) if outcome.result is Result.DONE]
         if done_ids:
-            await uow.execute("DELETE FROM delivery WHERE id = ANY($1)", done_ids)
+            await statements.DELETE_DELIVERIES.execute(uow, ids=done_ids)
         for row, outcome in zip(rows, results, strict=True):
             match self._decide_result(outcome, row["attempt"]):
                 case Result.RETRY:
                     due_at = self.database.clock() + timedelta(
                         seconds=self.subscription.retry.delays[row["attempt"] - 1]
                     )
-                    await uow.execute(
-                        "UPDATE delivery SET attempt = attempt + 1, due_at = $2 WHERE id = $1", row["id"], due_at
-                    )
+                    await statements.POSTPONE_DELIVERY.execute(uow, id=row["id"], due_at=due_at)
                     self.due_at_by_key[row["key"]] = due_at
                 case Result.DEAD:
-                    await uow.execute("DELETE FROM delivery WHERE id = $1", row["id"])
+                    await statements.DELETE_DELIVERIES.execute(uow, ids=[row["id"]])
                     await self._write_dead_letter(uow, row["key"], row["body"], row["attempt"], outcome.reason)
 
     def _decide_result(self, outcome: HandlingResult, attempt: int) -> Result:
@@ -147,15 +137,14 @@ class _Reader:
 
     async def _write_dead_letter(self, uow: Any, key: str, body: bytes, attempt: int, reason: str) -> None:
         record_dead_letter(self.subscription, key, attempt, reason)
-        await uow.execute(
-            "INSERT INTO dead_letter (subscription, channel, key, body, attempt, reason) VALUES ($1, $2, $3, $4, $5, "
-            "$6)",
-            self.subscription.name,
-            self.subscription.channel,
-            key,
-            body,
-            attempt,
-            reason[:2000],
+        await statements.INSERT_DEAD_LETTER.execute(
+            uow,
+            subscription=self.subscription.name,
+            channel=self.subscription.channel,
+            key=key,
+            body=body,
+            attempt=attempt,
+            reason=reason[:2000],
         )
 
 
@@ -274,13 +263,12 @@ class TopicReader(_Reader):
                     self.due_at_by_key[row["key"]] = due_at
                 else:  # it is next, also where the one before it was given up just now
                     self.due_at_by_key.setdefault(row["key"], self.database.clock())
-                await uow.execute(
-                    "INSERT INTO delivery (subscription, channel, key, body, attempt, due_at) VALUES ($1, $2, $3, $4, "
-                    "$5, $6)",
-                    self.subscription.name,
-                    self.subscription.channel,
-                    row["key"],
-                    row["body"],
-                    attempt,
-                    due_at,
+                await statements.INSERT_DELIVERY.execute(
+                    uow,
+                    subscription=self.subscription.name,
+                    channel=self.subscription.channel,
+                    key=row["key"],
+                    body=row["body"],
+                    attempt=attempt,
+                    due_at=due_at,
                 )

@@ -1,15 +1,15 @@
-"""The plain statements of the embedded bus, which `bus.py` runs. Those of the readers, which each message costs, are
-text in `reader.py`.
+"""The plain statements of the embedded bus, which `bus.py` runs, and those of `reader.py` for what failed. The readers'
+others, which each message costs, are text there.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import all_, any_, bindparam, cast, delete, func, select
+from sqlalchemy import all_, any_, bindparam, cast, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from caravan import bus
 from caravan.database import tables as sql
-from caravan.database.bus_tables import Binding, Cursor, DeadLetter, TopicLog
+from caravan.database.bus_tables import Binding, Cursor, DeadLetter, QueuedDelivery, TopicLog
 from caravan.database.query import Query
 from caravan.database.tables import col
 
@@ -76,4 +76,39 @@ PRUNE = Query(
             .limit(bindparam("limit"))
         )
     )
+)
+
+
+def _build_row(id: int, key: str, body: bytes, attempt: int) -> dict[str, Any]:
+    """As a row of the readers' texts is read."""
+    return {"id": id, "key": key, "body": body, "attempt": attempt}
+
+
+LIST_WAITING = Query(
+    select(col(QueuedDelivery.id), col(QueuedDelivery.key), col(QueuedDelivery.body), col(QueuedDelivery.attempt))
+    .where(
+        col(QueuedDelivery.subscription) == bindparam("subscription"),
+        col(QueuedDelivery.key) == any_(bindparam("keys", type_=sql.ARRAY(sql.TEXT))),
+    )
+    .order_by(col(QueuedDelivery.id))
+    .limit(bindparam("limit")),
+    _build_row,
+)
+DELETE_DELIVERIES = Query(
+    delete(QueuedDelivery).where(col(QueuedDelivery.id) == any_(bindparam("ids", type_=sql.ARRAY(sql.BIGINT))))
+)
+POSTPONE_DELIVERY = Query(
+    update(QueuedDelivery)
+    .where(col(QueuedDelivery.id) == bindparam("id"))
+    .values(attempt=col(QueuedDelivery.attempt) + 1, due_at=bindparam("due_at"))
+)
+INSERT_DELIVERY = Query(
+    insert(QueuedDelivery)
+    .values({name: bindparam(name) for name in ("subscription", "channel", "key", "body", "attempt", "due_at")})
+    .inline()
+)
+INSERT_DEAD_LETTER = Query(
+    insert(DeadLetter)
+    .values({name: bindparam(name) for name in ("subscription", "channel", "key", "body", "attempt", "reason")})
+    .inline()
 )
