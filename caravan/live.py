@@ -3,7 +3,8 @@ the reader's own poll.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import orjson
@@ -22,12 +23,13 @@ class ChangeNotifications:
         self._redis = redis
         self._subscriber = subscriber  # its own: a subscription waits without a time limit
         self._listeners: dict[tuple[str, str], set[asyncio.Event]] = {}
+        self._hubs: defaultdict[str, list[Callable[[Sequence[str]], None]]] = defaultdict(list)
 
     async def publish(self, subject: str, keys: list[str]) -> None:
         """Notify every process that these keys of a subject changed. Silent when Redis is unavailable: readers poll,
         too.
         """
-        self._set_events(subject, keys)
+        self._notify(subject, keys)
         with suppress(RedisError, OSError, TimeoutError):
             await self._redis.publish(f"live:{subject}", orjson.dumps(keys))
 
@@ -44,6 +46,10 @@ class ChangeNotifications:
             if not events:
                 self._listeners.pop((subject, key), None)
 
+    def add_listener(self, subject: str, listener: Callable[[Sequence[str]], None]) -> None:
+        """Call `listener` with the keys of each notification of a subject, as long as the process runs."""
+        self._hubs[subject].append(listener)
+
     async def run(self) -> None:
         """Receive the notifications of other processes, for ever; reconnects."""
         while True:
@@ -52,14 +58,15 @@ class ChangeNotifications:
                     await channel.psubscribe("live:*")
                     async for message in channel.listen():
                         if message["type"] == "pmessage":
-                            self._set_events(
-                                message["channel"].decode().removeprefix("live:"), orjson.loads(message["data"])
-                            )
+                            subject = message["channel"].decode().removeprefix("live:")
+                            self._notify(subject, orjson.loads(message["data"]))
             except (RedisError, OSError, TimeoutError) as error:
                 log.info("the change listener waits for redis", error=repr(error))
                 await asyncio.sleep(_RECONNECT_SECONDS)
 
-    def _set_events(self, subject: str, keys: list[str]) -> None:
+    def _notify(self, subject: str, keys: list[str]) -> None:
+        for listener in self._hubs[subject]:
+            listener(keys)
         if not self._listeners:
             return
         for key in keys:

@@ -65,6 +65,9 @@ CALL_DURATION = Histogram(
 BREAKER_STATE = Gauge("caravan_breaker_state", "0 closed, 1 half-open, 2 open", ["service", "target"])
 CALL_RETRIES = Counter("caravan_call_retries_total", "Calls tried again", ["service", "target"])
 CACHE_REQUESTS = Counter("caravan_cache_requests_total", "Reads of a cache in Redis: hit, miss", ["service", "result"])
+LIVE_STREAMS = Gauge("caravan_live_streams", "Live streams of a subject that this process serves", ["subject"])
+LIVE_DELIVERIES = Counter("caravan_live_deliveries_total", "Changes handed to live streams", ["subject"])
+LIVE_RESETS = Counter("caravan_live_resets_total", "Live streams that had to begin anew", ["subject"])
 JOB_COUNT = Gauge("caravan_jobs", "Jobs in a queue by state", ["queue", "state"])
 JOB_DURATION = Histogram(
     "caravan_job_duration_seconds",

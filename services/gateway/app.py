@@ -183,19 +183,17 @@ class GatewayApp:
             has_begun = True
             await send(message)
 
-        with streams.reserve_slot(caller, get_network(request.peer)):
+        with streams.reserve_slot(caller, get_network(request.peer)) as slot:
             request.send = send_message
             forward_task = asyncio.ensure_future(self._dispatcher.forward_request(request, stream=True))
-            end_task = asyncio.ensure_future(streams.wait_for_end(caller))
             try:
-                await asyncio.wait({forward_task, end_task}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({forward_task, slot.ended}, return_when=asyncio.FIRST_COMPLETED)
                 if forward_task.done():
                     forward_task.result()
                     return
             finally:
-                for task in (forward_task, end_task):
-                    task.cancel()
-                await asyncio.gather(forward_task, end_task, return_exceptions=True)
+                forward_task.cancel()
+                await asyncio.gather(forward_task, return_exceptions=True)
         if not has_begun:
             raise Unauthorized("the session has ended; sign in again")
         await send({"type": "http.response.body"})

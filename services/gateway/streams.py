@@ -1,22 +1,42 @@
-"""Live streams: limited per caller, per address and in total, and closed when their session ends."""
+"""Live streams: limited per caller, per address and in total, and ended after some minutes or with their session."""
 
 import asyncio
+import random
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from prometheus_client import Gauge
 
 from caravan.auth import Caller
+from caravan.concurrency import map_concurrently
 from caravan.errors import CapacityExceeded, TooManyRequests, Unauthorized
 from services.gateway.sessions import SessionCache
 from services.gateway.settings import Settings
 
 OPEN_STREAMS = Gauge("caravan_gateway_streams", "Live streams that are open at this replica")
 CHECK_SECONDS = 1.0
-MAX_STREAM_SECONDS = 3600.0
-"""Clients connect again by themselves, and tell what they have seen."""
+SESSION_CHECKS = 20
+"""Sessions that are looked up at the same time."""
+STREAM_SECONDS = (540.0, 600.0)
+"""Between these each stream ends. Clients connect again by themselves, and tell what they have seen: they do it all the
+time, so that a deployment, which ends all streams, is nothing new to them.
+"""
+
+
+@dataclass(slots=True, eq=False)
+class StreamSlot:
+    """A place for one stream. `ended` is done when the stream has to end."""
+
+    caller: Caller | None
+    ends_at: float
+    ended: asyncio.Future[None]
+
+    def end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
 
 
 class LiveStreams:
@@ -25,11 +45,16 @@ class LiveStreams:
         self._max_by_scope = {"you": settings.max_streams_per_caller, "your address": settings.max_streams_per_address}
         self._sessions = sessions
         self._open_by_key: Counter[tuple[str, str]] = Counter()
-        self._open_total = 0
+        self._slots: set[StreamSlot] = set()
+        self._check_task: asyncio.Task[None] | None = None
+
+    @property
+    def open_streams(self) -> int:
+        return len(self._slots)
 
     @contextmanager
-    def reserve_slot(self, caller: Caller | None, address: str) -> Iterator[None]:
-        """A place for one stream. Raises TooManyRequests, or Unavailable when all are taken."""
+    def reserve_slot(self, caller: Caller | None, address: str) -> Iterator[StreamSlot]:
+        """Raises TooManyRequests, or CapacityExceeded when all are taken."""
         keys = [("your address", address), *([("you", caller.subject)] if caller else [])]
         for key in keys:
             max_streams = self._max_by_scope[key[0]]
@@ -39,31 +64,50 @@ class LiveStreams:
                     "then",
                     retry_after=10,
                 )
-        if self._open_total >= self._max_streams:
+        if self.open_streams >= self._max_streams:
             raise CapacityExceeded("too many live streams are open; ask for the state now and then", retry_after=10)
-        self._change_counts(keys, 1)
+        loop = asyncio.get_running_loop()
+        seconds = random.uniform(*STREAM_SECONDS)
+        if caller is not None:
+            seconds = min(seconds, caller.expires_at - time.time())
+        slot = StreamSlot(caller, loop.time() + seconds, loop.create_future())
+        self._change_counts(keys, slot, 1)
+        if self._check_task is None or self._check_task.done():
+            self._check_task = asyncio.create_task(self._end_streams(), name="ends of live streams")
         try:
-            yield
+            yield slot
         finally:
-            self._change_counts(keys, -1)
+            self._change_counts(keys, slot, -1)
 
-    async def wait_for_end(self, caller: Caller | None) -> None:
-        """Returns when the caller's token has expired or the session has ended."""
-        seconds_left = (
-            MAX_STREAM_SECONDS if caller is None else min(MAX_STREAM_SECONDS, caller.expires_at - time.time())
-        )
-        deadline = asyncio.get_running_loop().time() + seconds_left
-        while (seconds_left := deadline - asyncio.get_running_loop().time()) > 0:
-            await asyncio.sleep(min(seconds_left, CHECK_SECONDS))
-            try:
-                if caller is not None:
-                    await self._sessions.require_open(caller)
-            except Unauthorized:
-                return
+    async def _end_streams(self) -> None:
+        """While there are streams: ends those whose time is over, whose token has expired or whose session is closed.
+        One task looks after all, and looks each session up once.
+        """
+        while self._slots:
+            now = asyncio.get_running_loop().time()
+            by_session: dict[tuple[str, str], list[StreamSlot]] = {}
+            for slot in self._slots:
+                if now >= slot.ends_at:
+                    slot.end()
+                elif slot.caller is not None:
+                    by_session.setdefault((slot.caller.session, slot.caller.subject), []).append(slot)
+            await map_concurrently(self._check_session, by_session.values(), SESSION_CHECKS)
+            await asyncio.sleep(CHECK_SECONDS)
 
-    def _change_counts(self, keys: list[tuple[str, str]], by: int) -> None:
-        self._open_total += by
-        OPEN_STREAMS.set(self._open_total)
+    async def _check_session(self, slots: list[StreamSlot]) -> None:
+        assert slots[0].caller is not None
+        try:
+            await self._sessions.require_open(slots[0].caller)
+        except Unauthorized:
+            for slot in slots:
+                slot.end()
+
+    def _change_counts(self, keys: list[tuple[str, str]], slot: StreamSlot, by: int) -> None:
+        if by > 0:
+            self._slots.add(slot)
+        else:
+            self._slots.discard(slot)
+        OPEN_STREAMS.set(len(self._slots))
         for key in keys:
             self._open_by_key[key] += by
             if not self._open_by_key[key]:

@@ -1,10 +1,7 @@
 """The HTTP entry point of inventory."""
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Header, Path
 from fastapi.responses import Response
 
@@ -42,11 +39,6 @@ router = APIRouter(tags=["stock"])
 
 SkuPath = Annotated[Sku, Path(description="the product's sku")]
 MAX_VERSION = 2**62
-POLL_SECONDS = 1.0
-GAP_SECONDS = 0.1
-POLLS_PER_HEARTBEAT = 15
-
-open_streams = 0
 
 
 async def _get_stock(context: InventoryContext, sku: str) -> Stock:
@@ -168,39 +160,9 @@ async def get_stock_events(
     minutes. The id of each is its version.
     """
     await _get_stock(context, sku)
-    if open_streams >= context.settings.max_streams:
+    live = context.resources.live
+    if live.open_streams >= context.settings.max_streams:
         raise CapacityExceeded(
             "too many live streams are open; try again, or ask for the stock now and then", retry_after=10
         )
-    return EventStream(_stream_stock(context, sku, last_event_id))
-
-
-async def _stream_stock(context: InventoryContext, sku: str, last_version: int) -> AsyncIterator[bytes]:
-    global open_streams  # noqa: PLW0603 -- the count of this process
-    loop = asyncio.get_running_loop()
-    stream_end, idle_polls = loop.time() + context.settings.stream_seconds, 0
-    open_streams += 1
-    try:
-        async with context.changes.listen("stock", sku) as change_signal:
-            while loop.time() < stream_end:
-                change_signal.clear()
-                stock = await _get_stock(context, sku)
-                if stock.version > last_version:
-                    data = {
-                        "sku": sku,
-                        "on_hand": stock.on_hand,
-                        "reserved": stock.reserved,
-                        "available": stock.available,
-                    }
-                    yield b"id: %d\nevent: stock\ndata: %s\n\n" % (stock.version, orjson.dumps(data))
-                    last_version, idle_polls = stock.version, 0
-                    await asyncio.sleep(GAP_SECONDS)
-                try:
-                    async with asyncio.timeout(max(0.0, min(POLL_SECONDS, stream_end - loop.time()))):
-                        await change_signal.wait()
-                except TimeoutError:
-                    idle_polls += 1
-                    if idle_polls % POLLS_PER_HEARTBEAT == 0:
-                        yield b": still here\n\n"
-    finally:
-        open_streams -= 1
+    return EventStream(live.watch(sku, last_event_id))

@@ -6,18 +6,30 @@ from functools import partial
 from pathlib import Path
 
 from caravan.concurrency import DataLoader
+from caravan.live_streams import LiveHub
 from caravan.service import DatabaseDeclaration, PeriodicTask, Service
 from services.inventory import messages, timeline
 from services.inventory.api import router
 from services.inventory.client import GET_AVAILABILITY
 from services.inventory.consumers import consume
 from services.inventory.settings import Settings
-from services.inventory.use_cases import InventoryContext, InventoryResources, announce, read, release
+from services.inventory.use_cases import InventoryContext, InventoryResources, announce, read, release, watch
+
+GAP_SECONDS = 0.1
+"""A sku that everybody buys changes hundreds of times a second; who watches it sees ten."""
 
 
 @asynccontextmanager
 async def open_resources(context: InventoryContext) -> AsyncIterator[InventoryResources]:
-    yield InventoryResources(DataLoader(partial(read.fetch_availability, context.database)))
+    yield InventoryResources(
+        DataLoader(partial(read.fetch_availability, context.database)),
+        LiveHub(
+            watch.StockChanges(context.database),
+            context.changes,
+            stream_seconds=context.settings.stream_seconds,
+            gap_seconds=GAP_SECONDS,
+        ),
+    )
 
 
 service = Service(

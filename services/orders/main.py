@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from caravan.live_streams import LiveHub
 from caravan.service import DatabaseDeclaration, PeriodicTask, Service
 from services.orders import messages, projections, timeline
 from services.orders.api import history, orders
 from services.orders.client import GET_ORDER_OWNER, LIST_RECENT_ORDERS
 from services.orders.consumers import consume
 from services.orders.settings import Settings
-from services.orders.use_cases import READ_DATABASE, CustomerStatusCache, OrdersContext, OrdersResources, read
+from services.orders.use_cases import READ_DATABASE, CustomerStatusCache, OrdersContext, OrdersResources, read, watch
 
 HERE = Path(__file__).parent
 
@@ -21,6 +22,7 @@ async def open_resources(context: OrdersContext) -> AsyncIterator[OrdersResource
     yield OrdersResources(
         CustomerStatusCache(context.call, context.clock, context.settings.customer_status_seconds),
         asyncio.Semaphore(context.settings.placement_concurrency),
+        LiveHub(watch.OrderChanges(context.database), context.changes),
     )
 
 

@@ -213,7 +213,8 @@ class _EventReader:
         *blocks, self._buffer = self._buffer.split(b"\n\n")
         for block in blocks:
             data = [line[6:] for line in block.split(b"\n") if line.startswith(b"data: ")]
-            if data:
+            # After `reset` the changes come from the first again, and their versions say so.
+            if data and not block.startswith(b"event: reset"):
                 await self.events.put(b"\n".join(data))
 
     def check_status(self, service: str) -> None:

@@ -1,11 +1,13 @@
 """Answers a subscription with Server-Sent Events, by the protocol GraphQL over SSE (distinct connections): `next` for
 each answer, `complete` at the end.
 
-It is a live stream like those of REST, with the same bounds and the same end of the session (`streams.py`).
+It is a live stream like those of REST, with the same bounds and the same ends (`streams.py`). An end without `complete`
+tells the client to subscribe again, after the last version that it has seen.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import orjson
 
@@ -37,31 +39,28 @@ class SubscriptionStream(EventStream):
         self._address = address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._streams.reserve_slot(self._caller, get_network(self._address)):
+        with self._streams.reserve_slot(self._caller, get_network(self._address)) as self._slot:
             await super().__call__(scope, receive, send)
 
     async def _iterate_events(
         self, executor: GraphExecutor, operation: AcceptedOperation, calls: ServiceCalls
     ) -> AsyncIterator[bytes]:
         results = executor.subscribe(operation, calls)
-        session_end = asyncio.ensure_future(self._streams.wait_for_end(self._caller))
         result = asyncio.ensure_future(anext(results, None))
         try:
-            while not session_end.done():
-                await asyncio.wait(
-                    {result, session_end}, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                )
+            while not self._slot.ended.done():
+                waited_for: set[asyncio.Future[Any]] = {result, self._slot.ended}
+                await asyncio.wait(waited_for, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 if not result.done():
                     yield b": still here\n\n"
                     continue
                 answer = result.result()
                 if answer is None:
-                    break
+                    yield b"event: complete\ndata:\n\n"
+                    return
                 yield b"event: next\ndata: %s\n\n" % orjson.dumps(answer)
                 result = asyncio.ensure_future(anext(results, None))
-            yield b"event: complete\ndata:\n\n"
         finally:
-            for task in (result, session_end):
-                task.cancel()
-            await asyncio.gather(result, session_end, return_exceptions=True)
+            result.cancel()
+            await asyncio.gather(result, return_exceptions=True)
             await results.aclose()

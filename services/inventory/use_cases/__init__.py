@@ -6,6 +6,7 @@ from uuid import UUID
 from caravan.concurrency import DataLoader
 from caravan.database import UnitOfWork
 from caravan.errors import MessageRejected
+from caravan.live_streams import LiveHub
 from caravan.service import ServiceContext
 from services.inventory.client import Availability
 from services.inventory.messages import StockLine
@@ -19,13 +20,14 @@ SERVICE = "service:inventory"
 
 class InventoryResources:
     """What the service keeps in the process. `skus`: what it has changed and not announced yet; only a hint, a sweep
-    over all stock finds what it has lost.
+    over all stock finds what it has lost. `live`: who watches which sku.
     """
 
-    def __init__(self, availability_loader: DataLoader[str, Availability]) -> None:
+    def __init__(self, availability_loader: DataLoader[str, Availability], live: LiveHub) -> None:
         self.unannounced_skus: set[str] = set()
         self.swept_at = 0.0
         self.availability_loader = availability_loader
+        self.live = live
 
     def pop_unannounced_skus(self, limit: int) -> list[str]:
         skus = sorted(self.unannounced_skus)[:limit]

@@ -1,17 +1,13 @@
 """Routes of an order's history: its events as a list and as a stream, and the order at an earlier version or time."""
 
-import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-import orjson
 from fastapi import APIRouter, Header
 from fastapi.responses import Response
 
 from caravan.auth import Caller, Customer
-from caravan.clock import format_rfc3339
 from caravan.errors import NotFound
 from caravan.events import RecordedEvent
 from caravan.http import EVENT_STREAM_TYPE, EventStream, Injected, make_json_response
@@ -23,8 +19,6 @@ from services.orders.store import streams
 from services.orders.use_cases import OrdersContext
 
 router = APIRouter(tags=["orders"])
-POLL_SECONDS = 1.0
-POLLS_PER_HEARTBEAT = 15
 
 
 async def _load_visible_events(
@@ -71,33 +65,10 @@ async def get_events(
     caller: Customer,
     last_event_id: Annotated[int, Header(ge=0, le=100_000, description="resume after this version")] = 0,
 ) -> EventStream:
-    """Server-Sent Events: the order's changes as they happen, until it has ended. The id of each is its version."""
+    """Server-Sent Events: the order's changes as they happen, until it has ended. The id of each is its version.
+
+    A stream lasts for ten minutes at most; connect again with `Last-Event-ID` and nothing is missed. `reset` says that
+    the changes after that version are not known, and that they come from the first.
+    """
     await _load_visible_events(context, caller, order_id)
-    return EventStream(_stream_events(context, order_id, last_event_id))
-
-
-async def _stream_events(context: OrdersContext, order_id: UUID, last_version: int) -> AsyncIterator[bytes]:
-    idle_polls = 0
-    async with context.changes.listen("orders", str(order_id)) as change_signal:
-        while True:
-            change_signal.clear()
-            entries = build_history_entries(await streams.load_events(context.database, order_id))
-            for entry in entries[last_version:]:
-                data = {
-                    "version": entry.version,
-                    "type": entry.type,
-                    "status": entry.status,
-                    "time": format_rfc3339(entry.time),
-                }
-                yield b"id: %d\nevent: status\ndata: %s\n\n" % (entry.version, orjson.dumps(data))
-                idle_polls = 0
-            last_version = max(last_version, len(entries))
-            if entries and entries[-1].status in model.TERMINAL:
-                return
-            try:
-                async with asyncio.timeout(POLL_SECONDS):
-                    await change_signal.wait()
-            except TimeoutError:
-                idle_polls += 1
-                if idle_polls % POLLS_PER_HEARTBEAT == 0:
-                    yield b": still here\n\n"
+    return EventStream(context.resources.live.watch(str(order_id), last_event_id))

@@ -34,6 +34,14 @@ async def lock_orders(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, O
     }
 
 
+async def load_versions(database: Database, orders: Collection[UUID]) -> dict[UUID, int]:
+    """The newest version of each order."""
+    rows = await database.fetch(
+        "SELECT stream, max(version) AS version FROM event WHERE stream = ANY($1) GROUP BY stream", list(orders)
+    )
+    return {row["stream"]: row["version"] for row in rows}
+
+
 async def load_events(
     database: Database, order_id: UUID, *, until: datetime | None = None, version: int | None = None
 ) -> list[RecordedEvent]:

@@ -8,6 +8,7 @@ from uuid import UUID
 from caravan.client import OperationClient
 from caravan.clock import Clock
 from caravan.fifo_cache import FifoCache
+from caravan.live_streams import LiveHub
 from caravan.service import ServiceContext
 from services.identity.client import GET_CUSTOMER_STATUS, CustomerStatus, CustomerStatusRequest
 from services.orders.settings import Settings
@@ -38,11 +39,12 @@ class CustomerStatusCache:
 @dataclass(slots=True)
 class OrdersResources:
     """`slots`: how many orders are placed at once; the others wait for their turn, so that accepting orders does not
-    starve the work on those accepted.
+    starve the work on those accepted. `live`: who watches which order.
     """
 
     customer_statuses: CustomerStatusCache
     slots: asyncio.Semaphore
+    live: LiveHub
 
 
 OrdersContext = ServiceContext[Settings, OrdersResources]

@@ -87,7 +87,7 @@ async def test_streams_are_bounded_for_each_address_and_leave_requests_alone(
         assert time.monotonic() - began < 5
 
     async def free() -> bool:
-        return not case.shop.get_context("gateway").resources.streams._open_total
+        return not case.shop.get_context("gateway").resources.streams.open_streams
 
     await wait_until(free)
     async with _open(case, 5) as statuses:
@@ -136,6 +136,6 @@ async def test_who_asks_counts_once_for_the_address_too() -> None:
     streams = LiveStreams(Settings(max_streams_per_address=1), None)  # type: ignore[arg-type]
     caller = Caller(str(new_id()), "customer", "s")
     with streams.reserve_slot(caller, "10.0.0.1"), streams.reserve_slot(caller, "10.0.0.2"):
-        assert streams._open_total == 2
+        assert streams.open_streams == 2
     assert not streams._open_by_key
-    assert not streams._open_total
+    assert not streams.open_streams

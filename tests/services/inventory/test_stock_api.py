@@ -182,16 +182,16 @@ async def test_a_live_stream_shows_the_stock_now_and_after_a_change(shop: Shop) 
     sku = fresh_sku()
     await move(shop, sku, "receive", 7)
     stream = asyncio.create_task(shop.client.get(f"/v1/stock/{sku}/events"))
-    waiting = shop.get_context("inventory").changes._listeners
+    watched = shop.get_context("inventory").resources.live._topics
 
     async def listening() -> bool:
-        return ("stock", sku) in waiting
+        return sku in watched
 
     await wait_until(listening)
     await move(shop, sku, "adjust", -2)
     events = [orjson.loads(line[6:]) for line in (await stream).text.splitlines() if line.startswith("data: ")]
     assert [event["available"] for event in events] in ([7, 5], [5])
-    assert ("stock", sku) not in waiting
+    assert sku not in watched
     resumed = await shop.client.get(f"/v1/stock/{sku}/events", headers={"Last-Event-ID": "2"})
     assert resumed.headers["x-accel-buffering"] == "no"
     assert resumed.headers["cache-control"] == "no-store"

@@ -98,10 +98,10 @@ async def test_subscriptions_are_live_streams_with_their_bounds(
         await anext(_read_events(first))
         async with _subscribe(client, STOCK, {}, sku=sku) as second:
             assert second.status_code == 429
-        assert streams._open_total == 1
+        assert streams.open_streams == 1
 
     async def is_given_back() -> bool:
-        return not streams._open_total
+        return not streams.open_streams
 
     async with asyncio.timeout(20):
         while not await is_given_back():
