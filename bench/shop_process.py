@@ -29,7 +29,11 @@ from services.registry import SERVICES
 START_SECONDS = 120
 STOP_SECONDS = 60
 UNLIMITED = {
-    f"GATEWAY_{what}_PER_MINUTE": "100000000" for what in ("AUTH", "REGISTRATION", "ORDERS", "WRITES", "READS")
+    **{f"GATEWAY_{what}_PER_MINUTE": "100000000" for what in ("AUTH", "REGISTRATION", "ORDERS", "WRITES", "READS")},
+    **{f"GATEWAY_MAX_STREAMS{of}": "60000" for of in ("", "_PER_CALLER", "_PER_ADDRESS")},
+    "INVENTORY_MAX_STREAMS": "60000",
+    "CARAVAN_MAX_CONNECTIONS": "20000",
+    "CARAVAN_MAX_CONNECTIONS_PER_ADDRESS": "20000",
 }
 """The gateway's limits guard it against one client; here one client is the whole town."""
 
