@@ -132,9 +132,10 @@ class Upsert(Generic[R]):
     a column more costs its line here or its field, and its line in `tables.py`.
 
     `shared`: the columns that hold the same in all rows of a statement; their values are given to `execute` by name.
-    `changes`: the columns that a row that is there gets anew (default: all written ones but the key; `()` leaves it as
-    it is). `condition`: SQL that such a row must meet to be changed, over the table's name and `excluded`. `key`: the
-    columns that tell whether a row is there (default: the primary key).
+    `changes`: the columns that a row that is there gets anew (default: all written ones but the key and those that are
+    `fixed` when a row is inserted; `()` leaves it as it is). `condition`: SQL that such a row must meet to be changed,
+    over the table's name and `excluded`. `key`: the columns that tell whether a row is there (default: the primary
+    key).
     """
 
     __slots__ = ("_arrays", "_shared", "text")
@@ -146,6 +147,7 @@ class Upsert(Generic[R]):
         *,
         shared: Iterable[str] = (),
         changes: Iterable[str] | None = None,
+        fixed: Iterable[str] = (),
         condition: str = "",
         key: Iterable[str] | None = None,
     ) -> None:
@@ -154,7 +156,10 @@ class Upsert(Generic[R]):
         self._shared = tuple(shared)
         written = (*arrays.fields, *self._shared)
         keys = tuple(key or (name for name, column in declared.items() if column.primary_key))
-        changed = [name for name in written if name not in keys] if changes is None else list(changes)
+        kept = (*keys, *fixed)
+        changed = [name for name in written if name not in kept] if changes is None else list(changes)
+        if unwritten := [name for name in fixed if name not in written]:
+            raise TypeError(f"nothing writes {', '.join(unwritten)} of {table_name}, which should be fixed")
         if missing := [n for n, c in declared.items() if n not in written and not c.nullable and not is_computed(c)]:
             raise TypeError(f"nothing writes {', '.join(missing)} of {table_name}, which has no default")
         values = [

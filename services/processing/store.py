@@ -106,6 +106,7 @@ _LOCK_OVERDUE = Query(
 _SAVE: Upsert[SagaRow] = Upsert(
     tables.Saga,
     {name: attrgetter(f"saga.{name}") for name in _SAGA_FIELDS} | {name: attrgetter(name) for name in _ROW_FIELDS},
+    fixed=("started_at",),
     condition="saga.version = excluded.version - 1",
 )
 

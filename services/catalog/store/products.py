@@ -47,7 +47,9 @@ _FIND_OFFERS = Query(
 )
 _FIND = Query(_SELECT.where(col(tables.Product.sku) == bindparam("sku")), _to_product)
 _LOCK = Query(_SELECT.where(_IS_AMONG_SKUS).order_by(col(tables.Product.sku)).with_for_update(), _to_product)
-_SAVE = Upsert(tables.Product, _COLUMNS, condition="product.version = excluded.version - 1")
+_SAVE = Upsert(
+    tables.Product, _COLUMNS, fixed=("created_at",), condition="product.version = excluded.version - 1"
+)
 
 
 async def find_offers(database: Database, skus: Collection[str]) -> list[OfferRow]:

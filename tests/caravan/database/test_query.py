@@ -4,7 +4,7 @@ unknown; an Upsert writes many rows of any values by one statement.
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -233,6 +233,15 @@ async def test_what_an_upsert_changes_of_a_row_that_is_there(database: Database)
     assert await LIST_IDS.fetch_values(database, names=["a"]) == [row_id]
 
 
+async def test_a_fixed_column_keeps_what_it_was_inserted_with(database: Database) -> None:
+    first = datetime(2026, 1, 1, tzinfo=UTC)
+    save = Upsert[Item](ItemTable, {name: attrgetter(name) for name in ("id", "name", "at")}, fixed=("at",))
+    item = Item(uuid4(), "a", None, None, None, first, None)
+    assert await save.execute(database, [item]) == 1
+    assert await save.execute(database, [replace(item, name="b", at=datetime(2026, 2, 2, tzinfo=UTC))]) == 1
+    assert await FIND.fetch_one(database, item_id=item.id) == replace(item, name="b")
+
+
 class Unnamed(NamedTuple):
     id: UUID
 
@@ -249,6 +258,7 @@ class Colored(NamedTuple):
         (Colored, {}, "the table item has no column color"),
         (Label, {"key": ["color"]}, "the table item has no column color"),
         (Label, {"changes": ["color"]}, "the table item has no column color"),
+        (Label, {"fixed": ["at"]}, "nothing writes at of item, which should be fixed"),
         (Unnamed, {}, "nothing writes name of item, which has no default"),
         (int, {}, "int is neither a dataclass nor a named tuple"),
     ],
