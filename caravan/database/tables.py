@@ -152,11 +152,16 @@ def list_fields(row_type: type) -> list[str]:
     return list(names)
 
 
-def list_columns(table: type[DeclaredTable], row_type: type) -> list[Column[Any]]:
+def list_columns(table: type[DeclaredTable], row_type: type, /, **expressions: Any) -> list[Any]:
     """The columns that the fields of a dataclass or named tuple name, in their order: a field more is selected by
-    itself.
+    itself. `expressions`: what is selected for a field for which the table has no column of that name.
     """
-    return select_columns(table, list_fields(row_type))
+    names = list_fields(row_type)
+    if unknown := [name for name in expressions if name not in names]:
+        raise TypeError(f"{row_type.__name__} has no field {', '.join(unknown)}")
+    stored = [name for name in names if name not in expressions]
+    columns = dict(zip(stored, select_columns(table, stored), strict=True)) | expressions
+    return [columns[name] for name in names]
 
 
 def add_ddl(base: type[DeclaredTable], statement: str, *, before_tables: bool = False) -> None:

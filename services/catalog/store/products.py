@@ -10,7 +10,7 @@ from sqlalchemy import any_, bindparam, select
 from caravan.database import Database, UnitOfWork
 from caravan.database import tables as sql
 from caravan.database.query import Query, Upsert
-from caravan.database.tables import col, list_columns, list_fields
+from caravan.database.tables import col, list_columns, list_fields, select_columns
 from caravan.money import Money
 from services.catalog import tables
 from services.catalog.model import Product, build_prefix_query, fold_accents, sanitize_search
@@ -40,16 +40,14 @@ def _to_product(*columns: Any) -> Product:
     return Product(**values)
 
 
-_SELECT = select(*[getattr(tables.Product, name) for name in _COLUMNS])
+_SELECT = select(*select_columns(tables.Product, _COLUMNS))
 _IS_AMONG_SKUS = col(tables.Product.sku) == any_(bindparam("skus", type_=sql.ARRAY(sql.TEXT)))
 _FIND_OFFERS = Query(
     select(*list_columns(tables.Product, OfferRow)).where(_IS_AMONG_SKUS, col(tables.Product.active)), OfferRow
 )
 _FIND = Query(_SELECT.where(col(tables.Product.sku) == bindparam("sku")), _to_product)
 _LOCK = Query(_SELECT.where(_IS_AMONG_SKUS).order_by(col(tables.Product.sku)).with_for_update(), _to_product)
-_SAVE = Upsert(
-    tables.Product, _COLUMNS, fixed=("created_at",), condition="product.version = excluded.version - 1"
-)
+_SAVE = Upsert(tables.Product, _COLUMNS, fixed=("created_at",), condition="product.version = excluded.version - 1")
 
 
 async def find_offers(database: Database, skus: Collection[str]) -> list[OfferRow]:

@@ -107,11 +107,7 @@ _REPLACE_PASSWORD_HASH = Query(
 )
 _GET_CUSTOMER_STATUS = Query(
     select(
-        col(AccountTable.id),
-        col(AccountTable.email),
-        col(AccountTable.name),
-        col(AccountTable.role),
-        ~col(AccountTable.disabled),
+        *list_columns(AccountTable, CustomerStatusRow, user_id=col(AccountTable.id), active=~col(AccountTable.disabled))
     ).where(_BY_ID),
     CustomerStatusRow,
 )

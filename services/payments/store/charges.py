@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import and_, any_, bindparam, func, or_, select
+from sqlalchemy import and_, any_, bindparam, func, null, or_, select
 
 from caravan.database import Database, UnitOfWork
 from caravan.database import tables as sql
 from caravan.database.query import Query
-from caravan.database.tables import col, get_table, list_fields, select_columns
+from caravan.database.tables import col, get_table, list_columns, list_fields, select_columns
 from caravan.messages import Delivery
 from services.payments import tables
 from services.payments.messages import CapturePayment, PaymentStatus
@@ -44,8 +44,8 @@ class AttemptRow(NamedTuple):
 
 
 _ORDER_ID = col(tables.Payment.order_id)
+_CALLS = func.coalesce(col(tables.PaymentAttempt.calls), 1)
 _STORED_FIELDS = [name for name in list_fields(Payment) if name not in ("calls", "invoice")]
-_PAYMENT = (*select_columns(tables.Payment, _STORED_FIELDS), func.coalesce(col(tables.PaymentAttempt.calls), 1))
 _PAYMENT_COLUMNS = ", ".join(f"p.{column.name}" for column in select_columns(tables.Payment, _STORED_FIELDS))
 _PAYMENT_COLUMNS += ", coalesce(a.asked, 1) AS calls"
 """Of the statements as text: `p` is the payment, `a` its present attempt."""
@@ -59,13 +59,13 @@ _WITH_ATTEMPT = get_table(tables.Payment).outerjoin(
 _IS_INVOICED = col(tables.Invoice.order_id) == _ORDER_ID
 _BY_ORDERS = col(tables.Payment.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID)))
 _FIND = Query(
-    select(*_PAYMENT, col(tables.Invoice.number))
+    select(*list_columns(tables.Payment, Payment, calls=_CALLS, invoice=col(tables.Invoice.number)))
     .select_from(_WITH_ATTEMPT.outerjoin(get_table(tables.Invoice), _IS_INVOICED))
     .where(_BY_ORDERS),
     Payment,
 )
 _LOCK = Query(
-    select(*_PAYMENT)
+    select(*list_columns(tables.Payment, Payment, calls=_CALLS, invoice=null()))
     .select_from(_WITH_ATTEMPT)
     .where(_BY_ORDERS)
     .order_by(_ORDER_ID)
@@ -80,7 +80,7 @@ _LIST_RETRIES = Query(
     lambda order_id, attempt, due_at: (order_id, attempt, due_at),
 )
 _BEFORE = bindparam("before", type_=sql.UUID)
-_ROWS = select(*select_columns(tables.Payment, PaymentRow._fields[:-1]), col(tables.Invoice.number)).select_from(
+_ROWS = select(*list_columns(tables.Payment, PaymentRow, number=col(tables.Invoice.number))).select_from(
     get_table(tables.Payment).outerjoin(get_table(tables.Invoice), _IS_INVOICED)
 )
 _FIND_ROW = Query(_ROWS.where(col(tables.Payment.order_id) == bindparam("order_id")), PaymentRow)
@@ -92,7 +92,7 @@ _PAGE = (
 _LIST = Query(_PAGE, PaymentRow)
 _LIST_BY_STATUS = Query(_PAGE.where(col(tables.Payment.status) == bindparam("status")), PaymentRow)
 _LIST_ATTEMPTS = Query(
-    select(*select_columns(tables.PaymentAttempt, AttemptRow._fields))
+    select(*list_columns(tables.PaymentAttempt, AttemptRow))
     .where(col(tables.PaymentAttempt.order_id) == bindparam("order_id"))
     .order_by(col(tables.PaymentAttempt.attempt)),
     AttemptRow,

@@ -8,7 +8,7 @@ from sqlalchemy import all_, and_, any_, bindparam, func, null, select
 from caravan.database import Database
 from caravan.database import tables as sql
 from caravan.database.query import Query
-from caravan.database.tables import col
+from caravan.database.tables import col, list_columns
 from services.recommendations import tables
 from services.recommendations.model import Candidate, Product, PurchasedSku
 
@@ -21,7 +21,7 @@ _SKU, _CATEGORY = col(tables.Product.sku), col(tables.Product.category)
 _IS_BUYABLE = and_(col(tables.Product.active), col(tables.Product.available) > 0)
 _CATEGORIES = bindparam("categories", type_=sql.ARRAY(sql.TEXT))
 _FIND_PRODUCTS = Query(
-    select(_SKU, col(tables.Product.name), _CATEGORY, col(tables.Product.active), _IS_BUYABLE).where(
+    select(*list_columns(tables.Product, Product, buyable=_IS_BUYABLE)).where(
         any_(bindparam("skus", type_=sql.ARRAY(sql.TEXT))) == _SKU, col(tables.Product.product_version) > 0
     ),
     Product,

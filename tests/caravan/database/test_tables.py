@@ -12,6 +12,7 @@ from sqlalchemy.schema import CreateTable
 from caravan.database import tables as sql
 from caravan.database.tables import (
     DeclaredTable,
+    col,
     define_column,
     define_registry,
     get_database_name,
@@ -102,3 +103,12 @@ def test_columns_come_in_the_order_of_the_fields_by_the_name_of_the_field() -> N
     assert [column.name for column in list_columns(Example, Pair)] == ["remark", "email"]
     with pytest.raises(TypeError, match=r"the table example has no column id"):
         list_columns(Example, Stranger)
+
+
+def test_an_expression_is_selected_in_the_place_of_its_field() -> None:
+    columns = list_columns(Example, Stranger, id=col(Example.number))
+    assert [column.name for column in columns] == ["number", "email"]
+    with pytest.raises(TypeError, match="Pair has no field size"):
+        list_columns(Example, Pair, size=col(Example.size))
+    with pytest.raises(TypeError, match="the table example has no column id"):
+        list_columns(Example, Stranger, email=col(Example.note))
