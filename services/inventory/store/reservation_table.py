@@ -14,25 +14,25 @@ from sqlalchemy import any_, bindparam, select, update
 from caravan.database import UnitOfWork
 from caravan.database import tables as sql
 from caravan.database.query import Query
-from caravan.database.tables import col, list_columns
+from caravan.database.tables import col, list_fields, select_columns
 from services.inventory import tables
 from services.inventory.messages import Shortage
 from services.inventory.model import Reservation
 
+_FIELDS = list_fields(Reservation)
 
-def build_reservation(*values: Any) -> Reservation:
-    reservation = Reservation(*values)
-    lines: Any = reservation.lines
-    shortages: Any = reservation.shortages
-    reservation.lines = orjson.loads(lines)
-    reservation.shortages = [Shortage(**shortage) for shortage in orjson.loads(shortages)]
-    return reservation
+
+def build_reservation(*columns: Any) -> Reservation:
+    values = dict(zip(_FIELDS, columns, strict=True))
+    values["lines"] = orjson.loads(values["lines"])
+    values["shortages"] = [Shortage(**shortage) for shortage in orjson.loads(values["shortages"])]
+    return Reservation(**values)
 
 
 _ORDER_ID, _EXPIRES_AT = col(tables.Reservation.order_id), col(tables.Reservation.expires_at)
 _IS_HELD = col(tables.Reservation.state) == "held"
 _BY_ORDERS = col(tables.Reservation.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID)))
-_SELECT = select(*list_columns(tables.Reservation, Reservation))
+_SELECT = select(*select_columns(tables.Reservation, _FIELDS))
 _FIND = Query(_SELECT.where(_BY_ORDERS), build_reservation)
 _LOCK = Query(_SELECT.where(_BY_ORDERS).order_by(_ORDER_ID).with_for_update(), build_reservation)
 _LOCK_EXPIRED = Query(
