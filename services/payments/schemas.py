@@ -9,13 +9,18 @@ from pydantic import BaseModel, Field
 from caravan.money import Money
 from services.payments.messages import PaymentStatus
 
+AttemptState = Literal["sent", "unknown", "captured", "declined", "failed"]
+RefundState = Literal["requested", "sent", "unknown", "done"]
+LedgerKind = Literal["capture", "refund"]
+LedgerOutcome = Literal["captured", "declined", "failed", "refunded"]
+
 
 class Attempt(BaseModel):
     """One attempt to charge. `unknown`: the provider gave no answer, and is asked again with the same key."""
 
     attempt: int
     key: str = Field(description="the idempotency key at the provider")
-    state: Literal["sent", "unknown", "captured", "declined", "failed"]
+    state: AttemptState
     calls: int = Field(description="how often it was sent, always with the same key")
     reason: str
     started_at: datetime
@@ -31,7 +36,7 @@ class Capture(BaseModel):
 
 class RefundItem(BaseModel):
     key: str
-    state: Literal["requested", "sent", "unknown", "done"]
+    state: RefundState
     amount: Money
     reason: str
     requested_at: datetime
@@ -60,8 +65,8 @@ class LedgerEntry(BaseModel):
     """What the provider did for one key."""
 
     key: str
-    kind: Literal["capture", "refund"]
-    outcome: Literal["captured", "declined", "failed", "refunded"]
+    kind: LedgerKind
+    outcome: LedgerOutcome
     amount: Money
     reason: str
     charge: str | None

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Protocol
 
 from caravan.money import Money
+from services.payments.schemas import LedgerKind, LedgerOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,8 @@ class ProviderLedgerEntry:
     """What the provider's books hold for a key."""
 
     key: str
-    kind: Literal["capture", "refund"]
-    outcome: Literal["captured", "declined", "failed", "refunded"]
+    kind: LedgerKind
+    outcome: LedgerOutcome
     amount: Money
     reason: str
     charge: str | None

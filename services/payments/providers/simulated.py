@@ -5,7 +5,7 @@ never touches), answers a known key with what it stored for it, and may fail to 
 """
 
 import asyncio
-from typing import Any, Literal
+from typing import Any
 
 import asyncpg
 from sqlalchemy import bindparam, select
@@ -17,6 +17,7 @@ from caravan.database.query import Query
 from caravan.database.tables import col, select_columns
 from caravan.money import Money
 from services.payments.providers.protocol import CaptureDecline, CaptureSuccess, NoProviderResponse, ProviderLedgerEntry
+from services.payments.schemas import LedgerKind, LedgerOutcome
 from services.payments.tables import ProviderLedger
 
 BATCH_WINDOW_SECONDS = 0.002
@@ -56,8 +57,8 @@ def _build_entry(
     amount: int,
     currency: str,
     key: str,
-    kind: Literal["capture", "refund"],
-    outcome: Literal["captured", "declined", "failed", "refunded"],
+    kind: LedgerKind,
+    outcome: LedgerOutcome,
     *fields: Any,
 ) -> ProviderLedgerEntry:
     return ProviderLedgerEntry(key, kind, outcome, Money(amount=amount, currency=currency), *fields)

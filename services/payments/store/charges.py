@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import and_, any_, bindparam, func, null, or_, select
@@ -15,6 +15,7 @@ from caravan.messages import Delivery
 from services.payments import tables
 from services.payments.messages import CapturePayment, PaymentStatus
 from services.payments.model import CaptureResult, Payment
+from services.payments.schemas import AttemptState
 
 
 class PaymentRow(NamedTuple):
@@ -35,7 +36,7 @@ class PaymentRow(NamedTuple):
 
 class AttemptRow(NamedTuple):
     attempt: int
-    state: Literal["sent", "unknown", "captured", "declined", "failed"]
+    state: AttemptState
     calls: int
     charge: str | None
     reason: str

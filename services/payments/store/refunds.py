@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -15,10 +15,11 @@ from caravan.database.tables import col, list_columns
 from caravan.messages import Delivery
 from services.payments import tables
 from services.payments.model import Payment, Refund
+from services.payments.schemas import RefundState
 
 
 class RefundRow(NamedTuple):
-    state: Literal["requested", "sent", "unknown", "done"]
+    state: RefundState
     amount: int
     reason: str
     requested_at: datetime
