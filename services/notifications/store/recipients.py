@@ -6,18 +6,11 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    bindparam,
-    exists,
-    func,
-    or_,
-    select,
-)
+from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select
 
 from caravan.database import UnitOfWork
 from caravan.database import tables as sql
-from caravan.database.query import Query
+from caravan.database.query import Query, RowArrays
 from caravan.database.tables import col, list_columns
 from services.notifications import tables
 
@@ -88,6 +81,17 @@ _FETCH_RECIPIENTS = Query(
     .limit(bindparam("limit")),
     CampaignRecipient,
 )
+_ROWS = RowArrays(tables.Recipient, Recipient)
+_NEWEST = ", ".join(
+    f"{name} = CASE WHEN excluded.version > r.version THEN excluded.{name} ELSE r.{name} END"
+    for name in _ROWS.fields
+    if name not in ("user_id", "version", "registered_at")
+)
+_UPSERT = (
+    f"INSERT INTO recipient AS r ({_ROWS.names}) SELECT * FROM {_ROWS.unnest}"
+    " ON CONFLICT (user_id) DO UPDATE SET registered_at = least(r.registered_at, excluded.registered_at),"
+    f" {_NEWEST}, version = greatest(r.version, excluded.version)"
+)
 
 
 async def upsert_recipients(uow: UnitOfWork, recipients: Sequence[Recipient]) -> None:
@@ -95,22 +99,7 @@ async def upsert_recipients(uow: UnitOfWork, recipients: Sequence[Recipient]) ->
     first known.
     """
     newest = {r.user_id: r for r in sorted(recipients, key=lambda r: (r.user_id, r.version))}
-    columns = zip(
-        *((r.user_id, r.email, r.name, r.active, r.version, r.registered_at, r.verified) for r in newest.values()),
-        strict=True,
-    )
-    await uow.execute(
-        "INSERT INTO recipient AS r (user_id, email, name, active, version, registered_at, verified)"
-        " SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::int[], $6::timestamptz[],"
-        " $7::boolean[])"
-        " ON CONFLICT (user_id) DO UPDATE SET registered_at = least(r.registered_at, excluded.registered_at),"
-        " email = CASE WHEN excluded.version > r.version THEN excluded.email ELSE r.email END,"
-        " name = CASE WHEN excluded.version > r.version THEN excluded.name ELSE r.name END,"
-        " active = CASE WHEN excluded.version > r.version THEN excluded.active ELSE r.active END,"
-        " verified = CASE WHEN excluded.version > r.version THEN excluded.verified ELSE r.verified END,"
-        " version = greatest(r.version, excluded.version)",
-        *(list(column) for column in columns),
-    )
+    await uow.execute(_UPSERT, *_ROWS.read_rows(newest.values()))
 
 
 async def count_recipients(uow: UnitOfWork, audience: Audience) -> int:
