@@ -33,7 +33,7 @@ class TakenStep(NamedTuple):
 
 @dataclass(slots=True)
 class SagaRow:
-    """A saga and what its commands are made from. A field has the name that `tables.py` gives its column."""
+    """A saga and what its commands are made from. All fields but `saga` are fields of `tables.Saga`."""
 
     saga: Saga
     started_at: datetime

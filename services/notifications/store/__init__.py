@@ -1,1 +1,1 @@
-"""The statements of the service, one module per table."""
+"""The statements of the service, one module per kind of row."""

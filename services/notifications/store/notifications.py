@@ -20,11 +20,7 @@ from services.notifications.messages import NotificationState
 from services.notifications.model import Priority
 
 PRUNE_BATCH = 5_000
-
-
 COUNT_LIMIT = 100_000
-
-
 STATE_CONDITIONS = {state: f"state = '{state}'" for state in get_args(NotificationState)}
 """In the text of the query, because only so the planner sees that a partial index serves."""
 
@@ -49,7 +45,7 @@ class NotificationRow:
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
     """What came of one attempt. `attempts` is the claim's, so that an owner who came back too late changes nothing;
-    `counted` is what it stays at.
+    `recorded_attempts` is what it stays at.
     """
 
     id: UUID
@@ -169,12 +165,12 @@ async def save_results(database: Database, results: Sequence[AttemptResult]) -> 
         strict=True,
     )
     await database.fetch(
-        "UPDATE notification n SET state = f.state, attempts = f.counted, due_at = f.due_at, sent_at = f.sent_at,"
-        " subject = coalesce(f.subject, n.subject),"
+        "UPDATE notification n SET state = f.state, attempts = f.recorded_attempts, due_at = f.due_at,"
+        " sent_at = f.sent_at, subject = coalesce(f.subject, n.subject),"
         " reason = f.reason, values = CASE WHEN f.state <> 'sent' THEN n.values END"
         " FROM unnest($1::uuid[], $2::int[], $3::int[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[],"
         " $8::text[])"
-        " AS f (id, attempts, counted, state, due_at, sent_at, subject, reason)"
+        " AS f (id, attempts, recorded_attempts, state, due_at, sent_at, subject, reason)"
         " WHERE n.id = f.id AND n.state = 'pending' AND n.attempts = f.attempts",
         *(list(column) for column in columns),
     )

@@ -17,15 +17,14 @@ def build_item(row: ListedOrder) -> OrderItem:
 
 
 def build_document_from_summary(summary: Summary) -> OrderDocument:
-    facts, order = summary
+    placed, order = summary
     return OrderDocument(
-        id=facts.id,
-        user_id=facts.user_id,
-        lines=[_to_line_item(line, facts.currency) for line in orjson.loads(facts.lines)],
-        total=Money(amount=facts.total, currency=facts.currency),
-        shipping_address=orjson.loads(facts.shipping_address),
-        placed_at=facts.placed_at,
-        updated_at=order.updated_at or facts.placed_at,
+        id=placed.id,
+        user_id=placed.user_id,
+        lines=[_to_line_item(line, placed.currency) for line in orjson.loads(placed.lines)],
+        total=Money(amount=placed.total, currency=placed.currency),
+        shipping_address=orjson.loads(placed.shipping_address),
+        placed_at=placed.placed_at,
         **_list_state(order),
     )
 
@@ -40,7 +39,6 @@ def build_document_from_order(order: Order) -> OrderDocument:
         total=created.total,
         shipping_address=created.shipping_address.model_dump(),
         placed_at=created.placed_at,
-        updated_at=order.updated_at or created.placed_at,
         **_list_state(order),
     )
 
@@ -49,6 +47,7 @@ def _list_state(order: Order) -> dict[str, Any]:
     return {
         "status": order.status,
         "version": order.version,
+        "updated_at": order.updated_at,
         "cancelling": order.cancelling,
         "cancellation": _to_cancellation(order.cancellation, order.cancellation_reason),
         "reason": order.reason,

@@ -68,9 +68,9 @@ async def list_orders(
     owner = None if caller.has_role("staff") else caller.user_id
     read_database = context.databases[READ_DATABASE]
     if view == "full":
-        orders = await summaries.list_whole_orders(read_database, owner, status, after, limit + 1)
+        orders = await summaries.list_full_orders(read_database, owner, status, after, limit + 1)
         return make_page_response(
-            orders, limit, build_document_from_summary, lambda row: (row.facts.placed_at, row.facts.id)
+            orders, limit, build_document_from_summary, lambda row: (row.placed.placed_at, row.placed.id)
         )
     rows = await summaries.list_orders(read_database, owner, status, after, limit + 1)
     return make_page_response(rows, limit, build_item, lambda row: (row.placed_at, row.id))

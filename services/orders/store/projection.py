@@ -21,7 +21,7 @@ from services.orders.model import Order
 from services.orders.store.summaries import STATE_FIELDS, build_order
 from services.orders.tables import Checkpoint, OrderSummary
 
-_BY_PROJECTION = col(Checkpoint.projection) == bindparam("table")
+_BY_PROJECTION = col(Checkpoint.projection) == bindparam("projection")
 _POSITION = (col(Checkpoint.transaction), col(Checkpoint.position))
 
 _FIND_CHECKPOINT = Query(select(*_POSITION).where(_BY_PROJECTION), lambda *position: position)
@@ -43,7 +43,7 @@ _MOVE_CHECKPOINT = Query(
 )
 _RESET_CHECKPOINT = Query(
     insert(Checkpoint)
-    .values(projection=bindparam("table"), transaction=0, position=0)
+    .values(projection=bindparam("projection"), transaction=0, position=0)
     .on_conflict_do_update(index_elements=["projection"], set_={"transaction": 0, "position": 0})
 )
 _DELETE_CHECKPOINT = Query(delete(Checkpoint).where(_BY_PROJECTION))
@@ -96,14 +96,14 @@ def _name_table(text: str, table: str) -> str:
 
 
 async def find_checkpoint(read: Database, projection: str) -> tuple[int, int]:
-    return await _FIND_CHECKPOINT.fetch_one(read, table=projection) or (0, 0)
+    return await _FIND_CHECKPOINT.fetch_one(read, projection=projection) or (0, 0)
 
 
 async def move_checkpoint(uow: UnitOfWork, projection: str, old: tuple[int, int], new: tuple[int, int]) -> bool:
     """Whether this reader was the one to move it: another replica may have projected the same events."""
     updated_rows = await _MOVE_CHECKPOINT.execute(
         uow,
-        table=projection,
+        projection=projection,
         old_transaction=old[0],
         old_position=old[1],
         transaction=new[0],
@@ -132,7 +132,7 @@ async def begin_rebuild(read: Database, table: str) -> None:
     async with read.unit_of_work() as uow:
         await uow.execute(f"DROP TABLE IF EXISTS {table}")
         await uow.execute(f"CREATE TABLE {table} (LIKE order_summary INCLUDING ALL)")
-        await _RESET_CHECKPOINT.execute(uow, table=table)
+        await _RESET_CHECKPOINT.execute(uow, projection=table)
 
 
 async def swap_tables(read: Database, table: str) -> tuple[int, bool] | None:
@@ -140,7 +140,7 @@ async def swap_tables(read: Database, table: str) -> tuple[int, bool] | None:
     None when they have not.
     """
     async with read.unit_of_work() as uow:
-        checkpoints = await _LOCK_CHECKPOINTS.fetch_all(uow, table=table)
+        checkpoints = await _LOCK_CHECKPOINTS.fetch_all(uow, projection=table)
         if len(checkpoints) != 2 or checkpoints[0] != checkpoints[1]:
             return None
         rebuilt, live = await compute_digest(uow, table), await compute_digest(uow, "order_summary")
@@ -148,7 +148,7 @@ async def swap_tables(read: Database, table: str) -> tuple[int, bool] | None:
         await uow.execute(f"ALTER TABLE {table} RENAME TO order_summary")
         for index in await uow.fetch("SELECT indexname FROM pg_indexes WHERE tablename = 'order_summary'"):
             await uow.execute(f'ALTER INDEX "{index[0]}" RENAME TO "{index[0].replace(table, "order_summary")}"')
-        await _DELETE_CHECKPOINT.execute(uow, table=table)
+        await _DELETE_CHECKPOINT.execute(uow, projection=table)
     return rebuilt[0], rebuilt == live
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Select, bindparam, or_, select, tuple_
@@ -14,6 +14,8 @@ from caravan.database.tables import col, list_columns, list_fields, select_colum
 from caravan.money import Money
 from services.orders.model import Order, OrderStatus
 from services.orders.tables import OrderSummary
+
+T = TypeVar("T")
 
 STATE_FIELDS = [name for name in list_fields(Order) if name != "refunded"]
 """What a summary holds of the state of an order; money needs the currency, too."""
@@ -30,8 +32,8 @@ class ListedOrder(NamedTuple):
     updated_at: datetime
 
 
-class OrderFacts(NamedTuple):
-    """What an order was created with."""
+class PlacedOrder(NamedTuple):
+    """What an order was placed with: nothing changes it."""
 
     id: UUID
     user_id: UUID
@@ -43,7 +45,7 @@ class OrderFacts(NamedTuple):
 
 
 class Summary(NamedTuple):
-    facts: OrderFacts
+    placed: PlacedOrder
     order: Order
 
 
@@ -53,8 +55,8 @@ def build_order(currency: str, refunded: int | None, *state: Any) -> Order:
 
 
 def _build_summary(refunded: int | None, *values: Any) -> Summary:
-    facts = OrderFacts(*values[: len(OrderFacts._fields)])
-    return Summary(facts, build_order(facts.currency, refunded, *values[len(OrderFacts._fields) :]))
+    placed = PlacedOrder(*values[: len(PlacedOrder._fields)])
+    return Summary(placed, build_order(placed.currency, refunded, *values[len(PlacedOrder._fields) :]))
 
 
 _USER = bindparam("user_id", type_=sql.UUID)
@@ -62,12 +64,10 @@ _STATUS = bindparam("status", type_=sql.TEXT)
 _AFTER_TIME = bindparam("after_time", type_=sql.TIMESTAMPTZ)
 _AFTER_ID = bindparam("after_id", type_=sql.UUID)
 _BY_ID = col(OrderSummary.id) == bindparam("order_id")
-_PLACE = (col(OrderSummary.placed_at), col(OrderSummary.id))
-"""By which lists are ordered."""
-
-_WHOLE = (
+_SORT_KEY = (col(OrderSummary.placed_at), col(OrderSummary.id))
+_FULL = (
     col(OrderSummary.refunded),
-    *list_columns(OrderSummary, OrderFacts),
+    *list_columns(OrderSummary, PlacedOrder),
     *select_columns(OrderSummary, STATE_FIELDS),
 )
 
@@ -76,16 +76,16 @@ def _sort_newest_first(statement: Select[Any]) -> Select[Any]:
     return (
         statement.where(or_(_USER.is_(None), col(OrderSummary.user_id) == _USER))
         .where(or_(_STATUS.is_(None), col(OrderSummary.status) == _STATUS))
-        .where(or_(_AFTER_TIME.is_(None), tuple_(*_PLACE) < tuple_(_AFTER_TIME, _AFTER_ID)))
-        .order_by(*(column.desc() for column in _PLACE))
+        .where(or_(_AFTER_TIME.is_(None), tuple_(*_SORT_KEY) < tuple_(_AFTER_TIME, _AFTER_ID)))
+        .order_by(*(column.desc() for column in _SORT_KEY))
         .limit(bindparam("limit"))
     )
 
 
-_FIND = Query(select(*_WHOLE).where(_BY_ID), _build_summary)
+_FIND = Query(select(*_FULL).where(_BY_ID), _build_summary)
 _FIND_OWNER = Query(select(col(OrderSummary.user_id)).where(_BY_ID), UUID)
 _LIST = Query(_sort_newest_first(select(*list_columns(OrderSummary, ListedOrder))), ListedOrder)
-_LIST_WHOLE = Query(_sort_newest_first(select(*_WHOLE)), _build_summary)
+_LIST_FULL = Query(_sort_newest_first(select(*_FULL)), _build_summary)
 
 
 async def find_summary(read: Database, order_id: UUID) -> Summary | None:
@@ -100,18 +100,21 @@ async def list_orders(
     read: Database, user_id: UUID | None, status: str | None, after: Sequence[Any] | None, limit: int
 ) -> list[ListedOrder]:
     """Newest first; `after` is the (placed_at, id) of the last one seen."""
-    after_time, after_id = after or (None, None)
-    return await _LIST.fetch_all(
-        read, user_id=user_id, status=status, after_time=after_time, after_id=after_id, limit=limit
-    )
+    return await _fetch_page(_LIST, read, user_id, status, after, limit)
 
 
-async def list_whole_orders(
+async def list_full_orders(
     read: Database, user_id: UUID | None, status: str | None, after: Sequence[Any] | None, limit: int
 ) -> list[Summary]:
     """The same with their lines and all else."""
+    return await _fetch_page(_LIST_FULL, read, user_id, status, after, limit)
+
+
+async def _fetch_page(
+    query: Query[T], read: Database, user_id: UUID | None, status: str | None, after: Sequence[Any] | None, limit: int
+) -> list[T]:
     after_time, after_id = after or (None, None)
-    return await _LIST_WHOLE.fetch_all(
+    return await query.fetch_all(
         read, user_id=user_id, status=status, after_time=after_time, after_id=after_id, limit=limit
     )
 

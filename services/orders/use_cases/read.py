@@ -35,7 +35,7 @@ async def read_order(context: OrdersContext, caller: Caller, order_id: UUID, min
     now.
     """
     summary = await _find_at_version(context, order_id, min_version)
-    if summary is None or not caller.can_see(summary.facts.user_id):
+    if summary is None or not caller.can_see(summary.placed.user_id):
         raise NotFound(f"no order {order_id}")
     if min_version is not None and summary.order.version < min_version:
         raise Conflict(
