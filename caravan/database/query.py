@@ -40,7 +40,7 @@ class _ConstantsInText(PGCompiler_asyncpg):
             options["literal_binds"] = True
         elif bindparam.expanding:
             raise TypeError(
-                f"in_({bindparam.key}) is another text for each number of values: write == any_(bindparam(...))"
+                f"in_({bindparam.key}) is another text for each number of values: write is_among(column, parameter)"
             )
         return super().visit_bindparam(bindparam, *arguments, **options)  # type: ignore[no-untyped-call]
 

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
-from sqlalchemy import any_, bindparam, case, cast, delete, exists, func, or_, select, update
+from sqlalchemy import bindparam, case, cast, delete, exists, func, or_, select, update
 from sqlalchemy.orm import aliased
 
 from caravan.bus import DeadLetter
 from caravan.database import Database
 from caravan.database import tables as sql
+from caravan.database.conditions import is_among
 from caravan.database.kernel_tables import Outbox
 from caravan.database.query import Query
 from caravan.database.tables import col
@@ -40,7 +41,7 @@ _IS_BEHIND_REFUSED = exists().where(
     col(_REFUSED.key) == col(Outbox.key),
 )
 _IS_REFUSED = col(Outbox.refused_at).is_not(None)
-_IS_SELECTED = col(Outbox.id) == any_(bindparam("ids", type_=sql.ARRAY(sql.BIGINT)))
+_IS_SELECTED = is_among(col(Outbox.id), "ids")
 _LIST = Query(
     select(
         cast(col(Outbox.id), sql.TEXT),

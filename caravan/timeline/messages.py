@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import orjson
-from sqlalchemy import any_, bindparam, select
+from sqlalchemy import bindparam, select
 
 from caravan.bus import Subscription
 from caravan.clock import as_id
 from caravan.database import INBOX_RETENTION, Database
-from caravan.database import tables as sql
+from caravan.database.conditions import is_among
 from caravan.database.kernel_tables import Inbox, Outbox
 from caravan.database.query import Query
 from caravan.database.tables import col, list_columns
@@ -73,7 +73,7 @@ _FIND_HANDLED = Query(
 _FIND_CAUSES = Query(
     select(col(Inbox.message_id), col(Inbox.cause)).where(
         col(Inbox.consumer) == bindparam("consumer"),
-        col(Inbox.message_id) == any_(bindparam("ids", type_=sql.ARRAY(sql.UUID))),
+        is_among(col(Inbox.message_id), "ids"),
         col(Inbox.cause).is_not(None),
     ),
     lambda message_id, cause: (message_id, cause),

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from sqlalchemy import any_, bindparam, select
+from sqlalchemy import bindparam, select
 
 from caravan.database import Database, UnitOfWork, VersionConflict
-from caravan.database import tables as sql
+from caravan.database.conditions import is_among
 from caravan.database.query import Query, Upsert
 from caravan.database.tables import col, list_fields, select_columns
 from caravan.messages import Delivery
@@ -90,9 +90,7 @@ def _build_row(*values: Any) -> SagaRow:
 
 _SELECT = select(*select_columns(tables.Saga, [*_SAGA_FIELDS, *_ROW_FIELDS]))
 _LOCK = Query(
-    _SELECT.where(col(tables.Saga.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID))))
-    .order_by(col(tables.Saga.order_id))
-    .with_for_update(),
+    _SELECT.where(is_among(col(tables.Saga.order_id), "orders")).order_by(col(tables.Saga.order_id)).with_for_update(),
     _build_row,
 )
 _FIND = Query(_SELECT.where(col(tables.Saga.order_id) == bindparam("order_id")), _build_row)

@@ -6,10 +6,10 @@ from typing import NamedTuple
 from uuid import UUID
 
 import orjson
-from sqlalchemy import any_, bindparam, select, update
+from sqlalchemy import bindparam, select, update
 
 from caravan.database import Database, UnitOfWork
-from caravan.database import tables as sql
+from caravan.database.conditions import is_among
 from caravan.database.query import Query, Upsert
 from caravan.database.tables import col, list_columns, list_fields
 from caravan.messages import Delivery
@@ -48,7 +48,7 @@ class ShipmentHistory(NamedTuple):
 
 
 _SHIPMENT_COLUMNS = ", ".join(list_fields(Shipment))
-_IS_AMONG_ORDERS = col(tables.Shipment.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID)))
+_IS_AMONG_ORDERS = is_among(col(tables.Shipment.order_id), "orders")
 
 _INSERT: Upsert[Delivery[ShipOrder]] = Upsert(
     tables.Shipment,

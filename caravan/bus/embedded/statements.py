@@ -4,12 +4,13 @@ others, which each message costs, are text there.
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import all_, any_, bindparam, cast, delete, func, select, update
+from sqlalchemy import all_, bindparam, cast, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from caravan import bus
 from caravan.database import tables as sql
 from caravan.database.bus_tables import Binding, Cursor, DeadLetter, QueuedDelivery, TopicLog
+from caravan.database.conditions import is_among
 from caravan.database.query import Query
 from caravan.database.tables import col
 
@@ -21,7 +22,6 @@ class PublishedMessage(NamedTuple):
     body: bytes
 
 
-_SUBSCRIPTIONS = bindparam("subscriptions", type_=sql.ARRAY(sql.TEXT))
 INSERT_CURSOR = Query(
     insert(Cursor)
     .values(subscription=bindparam("subscription"), topic=bindparam("topic"), position=0)
@@ -46,12 +46,12 @@ LIST_DEAD_LETTERS = Query(
         col(DeadLetter.dead_lettered_at),
         func.length(col(DeadLetter.body)),
     )
-    .where(col(DeadLetter.subscription) == any_(_SUBSCRIPTIONS))
+    .where(is_among(col(DeadLetter.subscription), "subscriptions"))
     .order_by(col(DeadLetter.id))
     .limit(bindparam("limit")),
     bus.DeadLetter,
 )
-DISCARD = Query(delete(DeadLetter).where(col(DeadLetter.id) == any_(bindparam("ids", type_=sql.ARRAY(sql.BIGINT)))))
+DISCARD = Query(delete(DeadLetter).where(is_among(col(DeadLetter.id), "ids")))
 GET_END = Query(select(func.coalesce(func.max(col(TopicLog.position)), 0)), int)
 LIST_NEWEST = Query(
     select(col(TopicLog.position), col(TopicLog.topic), col(TopicLog.key), col(TopicLog.body))
@@ -88,15 +88,13 @@ LIST_WAITING = Query(
     select(col(QueuedDelivery.id), col(QueuedDelivery.key), col(QueuedDelivery.body), col(QueuedDelivery.attempt))
     .where(
         col(QueuedDelivery.subscription) == bindparam("subscription"),
-        col(QueuedDelivery.key) == any_(bindparam("keys", type_=sql.ARRAY(sql.TEXT))),
+        is_among(col(QueuedDelivery.key), "keys"),
     )
     .order_by(col(QueuedDelivery.id))
     .limit(bindparam("limit")),
     _build_row,
 )
-DELETE_DELIVERIES = Query(
-    delete(QueuedDelivery).where(col(QueuedDelivery.id) == any_(bindparam("ids", type_=sql.ARRAY(sql.BIGINT))))
-)
+DELETE_DELIVERIES = Query(delete(QueuedDelivery).where(is_among(col(QueuedDelivery.id), "ids")))
 POSTPONE_DELIVERY = Query(
     update(QueuedDelivery)
     .where(col(QueuedDelivery.id) == bindparam("id"))

@@ -1,13 +1,14 @@
 """The queries of declared categories."""
 
 from collections.abc import Collection
+from operator import gt
 
 import orjson
-from sqlalchemy import any_, bindparam, or_, select
+from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 
 from caravan.database import Database, UnitOfWork
-from caravan.database import tables as sql
+from caravan.database.conditions import compare_if_given, is_among
 from caravan.database.query import Query
 from caravan.database.tables import col, list_columns
 from services.catalog import tables
@@ -23,14 +24,13 @@ def _to_versioned_category(version: int, name: str, attributes: str, free: bool)
 
 
 _COLUMNS = list_columns(tables.Category, Category)
-_AFTER = bindparam("after", type_=sql.TEXT)
 _FIND = Query(
-    select(*_COLUMNS).where(col(tables.Category.name) == any_(bindparam("names", type_=sql.ARRAY(sql.TEXT)))),
+    select(*_COLUMNS).where(is_among(col(tables.Category.name), "names")),
     _to_category,
 )
 _LIST = Query(
     select(col(tables.Category.version), *_COLUMNS)
-    .where(or_(_AFTER.is_(None), col(tables.Category.name) > _AFTER))
+    .where(compare_if_given(col(tables.Category.name), "after", gt))
     .order_by(col(tables.Category.name))
     .limit(bindparam("limit")),
     _to_versioned_category,

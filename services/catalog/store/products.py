@@ -5,10 +5,10 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import any_, bindparam, select
+from sqlalchemy import bindparam, select
 
 from caravan.database import Database, UnitOfWork
-from caravan.database import tables as sql
+from caravan.database.conditions import is_among
 from caravan.database.query import Query, Upsert
 from caravan.database.tables import col, list_columns, list_fields, select_columns
 from caravan.money import Money
@@ -41,7 +41,7 @@ def _to_product(*columns: Any) -> Product:
 
 
 _SELECT = select(*select_columns(tables.Product, _COLUMNS))
-_IS_AMONG_SKUS = col(tables.Product.sku) == any_(bindparam("skus", type_=sql.ARRAY(sql.TEXT)))
+_IS_AMONG_SKUS = is_among(col(tables.Product.sku), "skus")
 _FIND_OFFERS = Query(
     select(*list_columns(tables.Product, OfferRow)).where(_IS_AMONG_SKUS, col(tables.Product.active)), OfferRow
 )

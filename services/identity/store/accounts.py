@@ -1,14 +1,16 @@
 """Accounts: found by id or e-mail, made once per e-mail, changed under a lock."""
 
 from datetime import datetime, timedelta
+from operator import lt
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, case, exists, or_, select, update
+from sqlalchemy import bindparam, case, exists, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from caravan.database import Database, UnitOfWork
 from caravan.database import tables as sql
+from caravan.database.conditions import compare_if_given
 from caravan.database.query import Query
 from caravan.database.tables import col, list_columns
 from services.identity.messages import UserRole
@@ -30,8 +32,6 @@ class CustomerStatusRow(NamedTuple):
 ACCOUNT_COLUMNS = list_columns(AccountTable, Account)
 _BY_ID = col(AccountTable.id) == bindparam("account_id")
 _BY_EMAIL = col(AccountTable.email) == bindparam("email")
-_EMAIL = bindparam("email", type_=sql.TEXT)
-_BEFORE = bindparam("before", type_=sql.UUID)
 _NOW = bindparam("now", type_=sql.TIMESTAMPTZ)
 _PASSWORD = bindparam("password", type_=sql.TEXT)
 _OLD_PASSWORD = bindparam("old", type_=sql.TEXT)
@@ -42,8 +42,8 @@ _FIND_BY_EMAIL = Query(select(*ACCOUNT_COLUMNS).where(_BY_EMAIL), Account)
 _LOCK = Query(select(*ACCOUNT_COLUMNS).where(_BY_ID).with_for_update(key_share=True), Account)
 _LIST = Query(
     select(*ACCOUNT_COLUMNS)
-    .where(or_(_EMAIL.is_(None), col(AccountTable.email) == _EMAIL))
-    .where(or_(_BEFORE.is_(None), col(AccountTable.id) < _BEFORE))
+    .where(compare_if_given(col(AccountTable.email), "email"))
+    .where(compare_if_given(col(AccountTable.id), "before", lt))
     .order_by(col(AccountTable.id).desc())
     .limit(bindparam("limit")),
     Account,
@@ -99,7 +99,7 @@ _HAS_ADMIN = Query(
 )
 _SET_PASSWORD = Query(
     update(AccountTable)
-    .where(_BY_ID, or_(_OLD_PASSWORD.is_(None), col(AccountTable.password) == _OLD_PASSWORD))
+    .where(_BY_ID, compare_if_given(col(AccountTable.password), "old"))
     .values(password=_PASSWORD, password_set_at=_NOW)
 )
 _REPLACE_PASSWORD_HASH = Query(

@@ -8,10 +8,10 @@ however long somebody has failed.
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import any_, bindparam, case, delete, func, select, update
+from sqlalchemy import bindparam, case, delete, func, select, update
 
 from caravan.database import Database, UnitOfWork
-from caravan.database import tables as sql
+from caravan.database.conditions import is_among
 from caravan.database.query import Query
 from caravan.database.tables import col
 from services.identity.model import AttemptCounter
@@ -30,10 +30,7 @@ _OPENS_AT = (
 )
 """When the next try is taken; null is at once, whatever the clocks of several replicas say."""
 _LOCKED_KEYS = (
-    select(col(Attempt.key))
-    .where(col(Attempt.key) == any_(bindparam("keys", type_=sql.ARRAY(sql.BYTEA))))
-    .order_by(col(Attempt.key))
-    .with_for_update()
+    select(col(Attempt.key)).where(is_among(col(Attempt.key), "keys")).order_by(col(Attempt.key)).with_for_update()
 )
 _FORGIVE = Query(
     update(Attempt)

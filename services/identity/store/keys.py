@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import any_, bindparam, delete, insert, select
+from sqlalchemy import delete, insert, select
 
 from caravan.database import Database, UnitOfWork
-from caravan.database import tables as sql
+from caravan.database.conditions import is_among
 from caravan.database.query import Query
 from caravan.database.tables import col, list_columns
 from services.identity.tables import SigningKey
@@ -26,7 +26,7 @@ class SigningKeyRow(NamedTuple):
 
 _LIST = Query(select(*list_columns(SigningKey, SigningKeyRow)).order_by(col(SigningKey.signs_from)), SigningKeyRow)
 _INSERT = Query(insert(SigningKey))
-_DELETE = Query(delete(SigningKey).where(col(SigningKey.kid) == any_(bindparam("kids", type_=sql.ARRAY(sql.TEXT)))))
+_DELETE = Query(delete(SigningKey).where(is_among(col(SigningKey.kid), "kids")))
 
 
 async def lock_keys(uow: UnitOfWork) -> None:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import and_, any_, bindparam, delete, func, select, update
+from sqlalchemy import and_, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from caravan.database import Database, UnitOfWork
 from caravan.database import tables as sql
+from caravan.database.conditions import is_among
 from caravan.database.query import Query
 from caravan.database.tables import col
 from services.identity.model import Account
@@ -23,7 +24,7 @@ _IS_USABLE = and_(col(ResetLink.used_at).is_(None), col(ResetLink.expires_at) > 
 _INSERT_REQUEST = Query(insert(ResetRequest).on_conflict_do_nothing())
 _LOCK_ENTITLED = Query(
     select(*ACCOUNT_COLUMNS)
-    .where(col(AccountTable.email) == any_(bindparam("emails", type_=sql.ARRAY(sql.TEXT))), ~col(AccountTable.disabled))
+    .where(is_among(col(AccountTable.email), "emails"), ~col(AccountTable.disabled))
     .where(
         select(
             and_(

@@ -9,10 +9,10 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import any_, bindparam, select, update
+from sqlalchemy import bindparam, select, update
 
 from caravan.database import UnitOfWork
-from caravan.database import tables as sql
+from caravan.database.conditions import is_among
 from caravan.database.query import Query
 from caravan.database.tables import col, list_fields, select_columns
 from services.inventory import tables
@@ -31,7 +31,7 @@ def build_reservation(*columns: Any) -> Reservation:
 
 _ORDER_ID, _EXPIRES_AT = col(tables.Reservation.order_id), col(tables.Reservation.expires_at)
 _IS_HELD = col(tables.Reservation.state) == "held"
-_BY_ORDERS = col(tables.Reservation.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID)))
+_BY_ORDERS = is_among(col(tables.Reservation.order_id), "orders")
 _SELECT = select(*select_columns(tables.Reservation, _FIELDS))
 _FIND = Query(_SELECT.where(_BY_ORDERS), build_reservation)
 _LOCK = Query(_SELECT.where(_BY_ORDERS).order_by(_ORDER_ID).with_for_update(), build_reservation)

@@ -2,20 +2,20 @@
 
 from collections.abc import Collection
 from datetime import datetime
+from operator import lt
 
 import asyncpg
-from sqlalchemy import ColumnElement, any_, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, select, update
 
 from caravan.database import Database, UnitOfWork
-from caravan.database import tables as sql
+from caravan.database.conditions import compare_if_given, is_among
 from caravan.database.query import Query
 from caravan.database.tables import col, list_columns
 from services.inventory import tables
 from services.inventory.model import Movement, Stock, StockLedger
 
 _SKU, _VERSION = col(tables.Stock.sku), col(tables.Stock.version)
-_BEFORE = bindparam("before", type_=sql.BIGINT)
-_BY_SKUS = col(tables.Stock.sku) == any_(bindparam("skus", type_=sql.ARRAY(sql.TEXT)))
+_BY_SKUS = is_among(col(tables.Stock.sku), "skus")
 _STOCK_COLUMNS = list_columns(tables.Stock, Stock)
 
 
@@ -40,7 +40,7 @@ _CLAIM_ALL = _declare_claim()
 _LIST_MOVEMENTS = Query(
     select(*list_columns(tables.Movement, Movement))
     .where(col(tables.Movement.sku) == bindparam("sku"))
-    .where(or_(_BEFORE.is_(None), col(tables.Movement.version) < _BEFORE))
+    .where(compare_if_given(col(tables.Movement.version), "before", lt))
     .order_by(col(tables.Movement.version).desc())
     .limit(bindparam("limit")),
     Movement,

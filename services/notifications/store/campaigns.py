@@ -3,20 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from operator import lt
 from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
 from sqlalchemy import (
     ColumnElement,
-    any_,
     bindparam,
     case,
     func,
     insert,
     literal_column,
     null,
-    or_,
     select,
     update,
 )
@@ -24,6 +23,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_skip
 
 from caravan.database import Database, UnitOfWork
 from caravan.database import tables as sql
+from caravan.database.conditions import compare_if_given, is_among
 from caravan.database.query import Query
 from caravan.database.tables import col, list_columns
 from services.notifications import tables
@@ -71,20 +71,19 @@ _CAMPAIGN_ID = bindparam("campaign_id", type_=sql.UUID)
 
 
 _IS_CAMPAIGN = col(tables.Campaign.id) == _CAMPAIGN_ID
-_BEFORE = bindparam("before", type_=sql.UUID)
 _SELECT_CAMPAIGN = select(*list_columns(tables.Campaign, Campaign))
 _INSERT_CAMPAIGN = Query(insert(tables.Campaign))
 _FIND_CAMPAIGN = Query(_SELECT_CAMPAIGN.where(_IS_CAMPAIGN), Campaign)
 _LOCK_CAMPAIGN = Query(_SELECT_CAMPAIGN.where(_IS_CAMPAIGN).with_for_update(), Campaign)
 _LIST_CAMPAIGNS = Query(
-    _SELECT_CAMPAIGN.where(or_(_BEFORE.is_(None), col(tables.Campaign.id) < _BEFORE))
+    _SELECT_CAMPAIGN.where(compare_if_given(col(tables.Campaign.id), "before", lt))
     .order_by(col(tables.Campaign.id).desc())
     .limit(bindparam("limit")),
     Campaign,
 )
 _FIND_CONTENTS = Query(
     select(col(tables.Campaign.id), col(tables.Campaign.subject), col(tables.Campaign.text)).where(
-        col(tables.Campaign.id) == any_(bindparam("campaigns", type_=sql.ARRAY(sql.UUID)))
+        is_among(col(tables.Campaign.id), "campaigns")
     ),
     lambda campaign_id, subject, text: (str(campaign_id), {"subject": subject, "text": text}),
 )

@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import and_, any_, bindparam, null, select, update
+from sqlalchemy import and_, bindparam, null, select, update
 
 from caravan.database import Database, UnitOfWork
-from caravan.database import tables as sql
+from caravan.database.conditions import is_among
 from caravan.database.query import Query
 from caravan.database.tables import col, list_columns
 from services.notifications.tables import Notification
@@ -39,7 +39,7 @@ _LIST_FAILED = Query(
 )
 _DISCARD_FAILED = Query(
     update(Notification)
-    .where(col(Notification.id) == any_(bindparam("ids", type_=sql.ARRAY(sql.UUID))), _HAS_FAILED)
+    .where(is_among(col(Notification.id), "ids"), _HAS_FAILED)
     .values(discarded_at=bindparam("now"), values=null())
 )
 

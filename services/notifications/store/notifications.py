@@ -7,12 +7,12 @@ from typing import Any, NamedTuple, get_args
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import any_, bindparam, exists, func, select, update
+from sqlalchemy import bindparam, exists, func, select, update
 from sqlalchemy.orm import aliased
 
 from caravan.clock import make_lowest_id
 from caravan.database import Database, UnitOfWork
-from caravan.database import tables as sql
+from caravan.database.conditions import is_among
 from caravan.database.query import Query, Upsert
 from caravan.database.tables import col
 from services.notifications import tables
@@ -75,7 +75,7 @@ _INSERT = Upsert(
 )
 _FIND_ORDER_OWNERS = Query(
     select(col(tables.Notification.order_id), col(tables.Notification.user_id)).where(
-        col(tables.Notification.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID))), ~_IS_OWNERLESS
+        is_among(col(tables.Notification.order_id), "orders"), ~_IS_OWNERLESS
     ),
     OrderOwner,
 )
@@ -92,7 +92,7 @@ _HAS_DUE = Query(
             col(tables.Notification.state) == "pending",
             col(tables.Notification.priority) == bindparam("priority"),
             col(tables.Notification.due_at) <= bindparam("now"),
-            col(tables.Notification.channel) == any_(bindparam("channels", type_=sql.ARRAY(sql.TEXT))),
+            is_among(col(tables.Notification.channel), "channels"),
         )
     ),
     bool,
@@ -105,12 +105,12 @@ _COUNT_UNVERIFIED = Query(
             col(tables.Notification.user_id) == col(tables.Recipient.user_id),
             col(tables.Notification.id) >= bindparam("lowest_id"),
             col(tables.Notification.created_at) > bindparam("since"),
-            col(tables.Notification.kind) == any_(bindparam("kinds", type_=sql.ARRAY(sql.TEXT))),
+            is_among(col(tables.Notification.kind), "kinds"),
             col(tables.Notification.state) != "suppressed",
         )
         .scalar_subquery(),
     ).where(
-        col(tables.Recipient.user_id) == any_(bindparam("users", type_=sql.ARRAY(sql.UUID))),
+        is_among(col(tables.Recipient.user_id), "users"),
         ~col(tables.Recipient.verified),
     ),
     UnverifiedCount,

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import any_, bindparam, select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from caravan.database import Database, UnitOfWork
-from caravan.database import tables as sql
+from caravan.database.conditions import is_among
 from caravan.database.query import Query
 from caravan.database.tables import col, list_columns
 from services.notifications import tables
@@ -28,9 +28,7 @@ def _to_preference_of_user(
 _SELECT = select(*list_columns(tables.Preference, Preference))
 _IS_USER = col(tables.Preference.user_id) == bindparam("user_id")
 _FIND = Query(
-    _SELECT.add_columns(col(tables.Preference.user_id)).where(
-        col(tables.Preference.user_id) == any_(bindparam("users", type_=sql.ARRAY(sql.UUID)))
-    ),
+    _SELECT.add_columns(col(tables.Preference.user_id)).where(is_among(col(tables.Preference.user_id), "users")),
     _to_preference_of_user,
 )
 _INSERT_DEFAULT = Query(insert(tables.Preference).values(user_id=bindparam("user_id")).on_conflict_do_nothing())

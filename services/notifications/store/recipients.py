@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from operator import ge, gt
 from typing import NamedTuple
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select
 
 from caravan.database import UnitOfWork
 from caravan.database import tables as sql
+from caravan.database.conditions import compare_if_given
 from caravan.database.query import Query, RowArrays
 from caravan.database.tables import col, list_columns
 from services.notifications import tables
@@ -62,13 +64,11 @@ def _has_ordered_since(moment: ColumnElement[UUID]) -> ColumnElement[bool]:
     )
 
 
-_REGISTERED_AFTER = bindparam("registered_after", type_=sql.TIMESTAMPTZ)
 _ORDERED_SINCE = bindparam("ordered_since", type_=sql.UUID)
 _NOT_ORDERED_SINCE = bindparam("not_ordered_since", type_=sql.UUID)
-_AFTER = bindparam("after", type_=sql.UUID)
 _IS_REACHABLE = (
     col(tables.Recipient.active),
-    or_(_REGISTERED_AFTER.is_(None), col(tables.Recipient.registered_at) >= _REGISTERED_AFTER),
+    compare_if_given(col(tables.Recipient.registered_at), "registered_after", ge),
     col(tables.Recipient.registered_at) < bindparam("registered_before"),
     or_(_ORDERED_SINCE.is_(None), _has_ordered_since(_ORDERED_SINCE)),
     or_(_NOT_ORDERED_SINCE.is_(None), ~_has_ordered_since(_NOT_ORDERED_SINCE)),
@@ -76,7 +76,7 @@ _IS_REACHABLE = (
 _COUNT_RECIPIENTS = Query(select(func.count()).select_from(tables.Recipient).where(*_IS_REACHABLE), int)
 _FETCH_RECIPIENTS = Query(
     select(*list_columns(tables.Recipient, CampaignRecipient))
-    .where(*_IS_REACHABLE, or_(_AFTER.is_(None), col(tables.Recipient.user_id) > _AFTER))
+    .where(*_IS_REACHABLE, compare_if_given(col(tables.Recipient.user_id), "after", gt))
     .order_by(col(tables.Recipient.user_id))
     .limit(bindparam("limit")),
     CampaignRecipient,

@@ -10,11 +10,12 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import any_, bindparam, cast, delete, func, literal, literal_column, or_, select, update
+from sqlalchemy import bindparam, cast, delete, func, literal, literal_column, or_, select, update
 from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 
 from caravan.database import Database, UnitOfWork
 from caravan.database import tables as sql
+from caravan.database.conditions import is_among
 from caravan.database.query import Query, RowArrays, assign_columns
 from caravan.database.tables import col, select_columns
 from services.orders.model import Order
@@ -49,7 +50,7 @@ _RESET_CHECKPOINT = Query(
 _DELETE_CHECKPOINT = Query(delete(Checkpoint).where(_BY_PROJECTION))
 _LOAD_ORDERS = Query(
     select(*select_columns(OrderSummary, ["id", "currency", "refunded", *STATE_FIELDS])).where(
-        col(OrderSummary.id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID)))
+        is_among(col(OrderSummary.id), "orders")
     )
 )
 _DIGEST = Query(

@@ -6,10 +6,10 @@ from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import any_, bindparam, select
+from sqlalchemy import select
 
 from caravan.database import Database, UnitOfWork
-from caravan.database import tables as sql
+from caravan.database.conditions import is_among
 from caravan.database.query import Query
 from caravan.database.tables import col
 from caravan.events import RecordedEvent
@@ -18,7 +18,7 @@ from services.orders.tables import Event
 
 _LOCK = Query(
     select(col(Event.version))
-    .where(col(Event.stream) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID))), col(Event.version) == 1)
+    .where(is_among(col(Event.stream), "orders"), col(Event.version) == 1)
     .order_by(col(Event.stream))
     .with_for_update(key_share=True)
 )

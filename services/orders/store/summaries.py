@@ -9,6 +9,7 @@ from sqlalchemy import Select, bindparam, or_, select, tuple_
 
 from caravan.database import Database
 from caravan.database import tables as sql
+from caravan.database.conditions import compare_if_given
 from caravan.database.query import Query
 from caravan.database.tables import col, list_columns, list_fields, select_columns
 from caravan.money import Money
@@ -59,8 +60,6 @@ def _build_summary(refunded: int | None, *values: Any) -> Summary:
     return Summary(placed, build_order(placed.currency, refunded, *values[len(PlacedOrder._fields) :]))
 
 
-_USER = bindparam("user_id", type_=sql.UUID)
-_STATUS = bindparam("status", type_=sql.TEXT)
 _AFTER_TIME = bindparam("after_time", type_=sql.TIMESTAMPTZ)
 _AFTER_ID = bindparam("after_id", type_=sql.UUID)
 _BY_ID = col(OrderSummary.id) == bindparam("order_id")
@@ -74,8 +73,8 @@ _FULL = (
 
 def _sort_newest_first(statement: Select[Any]) -> Select[Any]:
     return (
-        statement.where(or_(_USER.is_(None), col(OrderSummary.user_id) == _USER))
-        .where(or_(_STATUS.is_(None), col(OrderSummary.status) == _STATUS))
+        statement.where(compare_if_given(col(OrderSummary.user_id), "user_id"))
+        .where(compare_if_given(col(OrderSummary.status), "status"))
         .where(or_(_AFTER_TIME.is_(None), tuple_(*_SORT_KEY) < tuple_(_AFTER_TIME, _AFTER_ID)))
         .order_by(*(column.desc() for column in _SORT_KEY))
         .limit(bindparam("limit"))

@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from operator import lt
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import and_, any_, bindparam, func, null, or_, select
+from sqlalchemy import and_, bindparam, func, null, select
 
 from caravan.database import Database, UnitOfWork
-from caravan.database import tables as sql
+from caravan.database.conditions import compare_if_given, is_among
 from caravan.database.query import Query
 from caravan.database.tables import col, get_table, list_columns, list_fields, select_columns
 from caravan.messages import Delivery
@@ -58,7 +59,7 @@ _WITH_ATTEMPT = get_table(tables.Payment).outerjoin(
     ),
 )
 _IS_INVOICED = col(tables.Invoice.order_id) == _ORDER_ID
-_BY_ORDERS = col(tables.Payment.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID)))
+_BY_ORDERS = is_among(col(tables.Payment.order_id), "orders")
 _FIND = Query(
     select(*list_columns(tables.Payment, Payment, calls=_CALLS, invoice=col(tables.Invoice.number)))
     .select_from(_WITH_ATTEMPT.outerjoin(get_table(tables.Invoice), _IS_INVOICED))
@@ -80,13 +81,12 @@ _LIST_RETRIES = Query(
     .limit(bindparam("limit")),
     lambda order_id, attempt, due_at: (order_id, attempt, due_at),
 )
-_BEFORE = bindparam("before", type_=sql.UUID)
 _ROWS = select(*list_columns(tables.Payment, PaymentRow, number=col(tables.Invoice.number))).select_from(
     get_table(tables.Payment).outerjoin(get_table(tables.Invoice), _IS_INVOICED)
 )
 _FIND_ROW = Query(_ROWS.where(col(tables.Payment.order_id) == bindparam("order_id")), PaymentRow)
 _PAGE = (
-    _ROWS.where(or_(_BEFORE.is_(None), col(tables.Payment.order_id) < _BEFORE))
+    _ROWS.where(compare_if_given(col(tables.Payment.order_id), "before", lt))
     .order_by(_ORDER_ID.desc())
     .limit(bindparam("limit"))
 )

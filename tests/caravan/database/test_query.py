@@ -14,11 +14,12 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import any_, bindparam, delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from caravan.database import Database
 from caravan.database import tables as sql
+from caravan.database.conditions import is_among
 from caravan.database.query import Query, Upsert
 from caravan.database.tables import DeclaredTable, col, define_column, define_registry, list_columns
 from caravan.runtime import Backends
@@ -71,9 +72,7 @@ FIND_BY_NAME = Query(
     ),
     Label,
 )
-LIST_IDS = Query(
-    select(col(ItemTable.id)).where(col(ItemTable.name) == any_(bindparam("names", type_=sql.ARRAY(sql.TEXT)))), UUID
-)
+LIST_IDS = Query(select(col(ItemTable.id)).where(is_among(col(ItemTable.name), "names")), UUID)
 COUNT = Query(select(func.count()).select_from(ItemTable), int)
 INSERT = Query(
     insert(ItemTable).values(
@@ -198,7 +197,7 @@ def test_constants_stand_in_the_text_and_a_parameter_of_two_places_is_one() -> N
 
 
 def test_a_list_whose_text_depends_on_its_length_is_refused_at_once() -> None:
-    with pytest.raises(TypeError, match=r"in_\(names\).*any_"):
+    with pytest.raises(TypeError, match=r"in_\(names\).*is_among"):
         Query(select(col(ItemTable.id)).where(col(ItemTable.name).in_(bindparam("names", expanding=True))), UUID)
 
 
