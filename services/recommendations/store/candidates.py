@@ -3,10 +3,11 @@
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from sqlalchemy import all_, and_, any_, bindparam, func, null, select
+from sqlalchemy import ColumnElement, all_, bindparam, func, literal_column, null, select
 
 from caravan.database import Database
 from caravan.database import tables as sql
+from caravan.database.conditions import is_among
 from caravan.database.query import Query
 from caravan.database.tables import col, list_columns
 from services.recommendations import tables
@@ -15,26 +16,31 @@ from services.recommendations.model import Candidate, Product, PurchasedSku
 MAX_ORDERS = 200
 MAX_SKUS = 2000
 """Of a user's history the last orders are looked at, and of these at most so many skus."""
-IS_BUYABLE = "p.active AND p.available > 0"
+_BUYABLE = "product.active AND product.available > 0"
+"""The rule as the statements in text have it; the declared ones take it as `_IS_BUYABLE`."""
 
 _SKU, _CATEGORY = col(tables.Product.sku), col(tables.Product.category)
-_IS_BUYABLE = and_(col(tables.Product.active), col(tables.Product.available) > 0)
+_IS_BUYABLE: ColumnElement[bool] = literal_column(_BUYABLE, sql.BOOLEAN)
 _CATEGORIES = bindparam("categories", type_=sql.ARRAY(sql.TEXT))
 _FIND_PRODUCTS = Query(
     select(*list_columns(tables.Product, Product, buyable=_IS_BUYABLE)).where(
-        any_(bindparam("skus", type_=sql.ARRAY(sql.TEXT))) == _SKU, col(tables.Product.product_version) > 0
+        is_among(_SKU, "skus"), col(tables.Product.product_version) > 0
     ),
     Product,
 )
 _POPULAR = (
     select(_SKU, col(tables.Product.name))
     .join(tables.Sold, col(tables.Sold.sku) == _SKU)
-    .where(_IS_BUYABLE, col(tables.Sold.orders) > 0, all_(bindparam("excluded", type_=sql.ARRAY(sql.TEXT))) != _SKU)
+    .where(
+        _IS_BUYABLE,
+        col(tables.Sold.orders) > 0,
+        col(tables.Product.sku) != all_(bindparam("excluded", type_=sql.ARRAY(sql.TEXT))),
+    )
     .limit(bindparam("limit"))
 )
 _FIND_POPULAR_IN_CATEGORIES = Query(
     _POPULAR.add_columns(_CATEGORY)
-    .where(any_(_CATEGORIES) == _CATEGORY)
+    .where(is_among(_CATEGORY, "categories"))
     .order_by(func.array_position(_CATEGORIES, _CATEGORY), col(tables.Sold.orders).desc(), _SKU),
     Candidate,
 )
@@ -69,9 +75,10 @@ async def find_bought_together(
     rows = await database.fetch(
         "WITH beside AS (SELECT sku AS seed, other AS sku, orders FROM pair WHERE sku = ANY($1) AND orders >= $3"
         " UNION ALL SELECT other, sku, orders FROM pair WHERE other = ANY($1) AND orders >= $3)"
-        " SELECT b.sku, p.name, (array_agg(seed ORDER BY orders DESC, seed))[1] AS because FROM beside b"
-        " JOIN product p USING (sku)"
-        f" WHERE {IS_BUYABLE} AND b.sku <> ALL($2) GROUP BY b.sku, p.name ORDER BY sum(orders) DESC, b.sku LIMIT $4",
+        " SELECT b.sku, product.name, (array_agg(seed ORDER BY orders DESC, seed))[1] AS because FROM beside b"
+        " JOIN product USING (sku)"
+        f" WHERE {_BUYABLE} AND b.sku <> ALL($2) GROUP BY b.sku, product.name"
+        " ORDER BY sum(orders) DESC, b.sku LIMIT $4",
         list(seeds),
         list(excluded),
         minimum,
