@@ -176,24 +176,31 @@ class GatewayApp:
     async def _forward_stream(self, request: ForwardRequest, caller: Caller | None) -> None:
         """A live stream: one of a bounded number, and no longer than the session behind it."""
         streams = self._context.resources.streams
-        has_begun, send = False, request.send
+        has_begun, is_over, send = False, False, request.send
 
         async def send_message(message: MutableMapping[str, Any]) -> None:
             nonlocal has_begun
             has_begun = True
             await send(message)
 
+        task = asyncio.current_task()
+        assert task is not None
+
+        def end_stream(_: asyncio.Future[None]) -> None:
+            if not is_over:
+                task.cancel()
+
         with streams.reserve_slot(caller, get_network(request.peer)) as slot:
             request.send = send_message
-            forward_task = asyncio.ensure_future(self._dispatcher.forward_request(request, stream=True))
+            slot.ended.add_done_callback(end_stream)
             try:
-                await asyncio.wait({forward_task, slot.ended}, return_when=asyncio.FIRST_COMPLETED)
-                if forward_task.done():
-                    forward_task.result()
-                    return
+                await self._dispatcher.forward_request(request, stream=True)
+                return
+            except asyncio.CancelledError:
+                if not slot.ended.done() or task.uncancel():
+                    raise
             finally:
-                forward_task.cancel()
-                await asyncio.gather(forward_task, return_exceptions=True)
+                is_over = True
         if not has_begun:
             raise Unauthorized("the session has ended; sign in again")
         await send({"type": "http.response.body"})

@@ -6,7 +6,7 @@ tells the client to subscribe again, after the last version that it has seen.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import orjson
@@ -44,7 +44,7 @@ class SubscriptionStream(EventStream):
 
     async def _iterate_events(
         self, executor: GraphExecutor, operation: AcceptedOperation, calls: ServiceCalls
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         results = executor.subscribe(operation, calls)
         result = asyncio.ensure_future(anext(results, None))
         try:

@@ -1,12 +1,16 @@
 """A live stream says that it is one, and that nobody may keep it back."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
 
 from caravan.http.streams import EVENT_STREAM_TYPE, EventStream
 
 
 async def test_a_stream_is_neither_stored_nor_buffered() -> None:
-    async def events() -> AsyncIterator[bytes]:
+    async def events() -> AsyncGenerator[bytes, None]:
         yield b"data: 1\n\n"
 
     stream = EventStream(events())
@@ -14,3 +18,56 @@ async def test_a_stream_is_neither_stored_nor_buffered() -> None:
     assert stream.headers["cache-control"] == "no-store"
     assert stream.headers["x-accel-buffering"] == "no"
     assert [chunk async for chunk in stream.body_iterator] == [b"data: 1\n\n"]
+
+
+class Connection:
+    """A client that takes what is sent, until it leaves."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.left = asyncio.Event()
+
+    async def receive(self) -> dict[str, Any]:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+
+async def test_it_ends_as_a_whole_answer_does() -> None:
+    async def events() -> AsyncGenerator[bytes, None]:
+        yield b"data: 1\n\n"
+        yield b"data: 2\n\n"
+
+    connection = Connection()
+    await EventStream(events())({"type": "http"}, connection.receive, connection.send)
+    assert [message.get("body") for message in connection.sent] == [None, b"data: 1\n\n", b"data: 2\n\n", b""]
+    assert [message.get("more_body") for message in connection.sent] == [None, True, True, False]
+
+
+async def test_it_ends_when_the_client_leaves_and_only_then() -> None:
+    """Who asked for it ends it, too: that is raised as it is."""
+    has_ended = []
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        try:
+            yield b"data: 1\n\n"
+            await asyncio.Event().wait()
+        finally:
+            has_ended.append(True)
+
+    for leave in (True, False):
+        connection = Connection()
+        stream = asyncio.create_task(EventStream(events())({"type": "http"}, connection.receive, connection.send))
+        while len(connection.sent) < 2:
+            await asyncio.sleep(0)
+        assert len(has_ended) == (0 if leave else 1)
+        if leave:
+            connection.left.set()
+            await stream
+        else:
+            stream.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await stream
+    assert len(has_ended) == 2
