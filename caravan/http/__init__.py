@@ -10,6 +10,7 @@ from caravan.http.head import answer_head
 from caravan.http.headers import document_headers
 from caravan.http.html_pages import document_html_responses, render_html_page
 from caravan.http.middleware import (
+    BODY_BOUNDED,
     FORWARDER_HEADER,
     SECONDS_HEADER,
     App,
@@ -38,6 +39,7 @@ from caravan.http.problems import (
     PROBLEMS,
     ProblemDocument,
     add_problem_handlers,
+    build_problem_document,
     convert_to_problem,
     format_allow_header,
     make_problem_response,
@@ -45,6 +47,7 @@ from caravan.http.problems import (
 from caravan.http.streams import EVENT_STREAM_TYPE, EventStream
 
 __all__ = [
+    "BODY_BOUNDED",
     "EVENT_STREAM_TYPE",
     "FORWARDER_HEADER",
     "FREE_PARAMETERS",
@@ -65,6 +68,7 @@ __all__ = [
     "Send",
     "add_problem_handlers",
     "answer_head",
+    "build_problem_document",
     "check_if_match",
     "choose_content_type",
     "convert_to_problem",

@@ -29,8 +29,8 @@ BODY_SECONDS = 10.0
 _SMALL_BODY = 64 * 1024
 _MAX_BODIES = 128 * 1024 * 1024
 """Of all bodies over `_SMALL_BODY` that one process holds."""
-_BODY_BOUNDED = "caravan.bounded"
-"""In a scope: an outer middleware bounds the body."""
+BODY_BOUNDED = "caravan.bounded"
+"""In a scope: an outer middleware bounds the body, and notes who is refused."""
 FORWARDER_HEADER = b"x-caravan-forwarder"
 """With the key of `forwarder_key`, a request's `X-Forwarded-For` is believed: it came through the gateway, in another
 process.
@@ -111,7 +111,7 @@ class RequestMiddleware:
             scope["client"] = (headers.get(b"x-forwarded-for", b"unknown").decode("latin-1"), 0)
             if SECONDS_HEADER in headers:
                 deadline.set(asyncio.get_running_loop().time() + float(headers[SECONDS_HEADER]))
-        refused = None if is_forwarded or _BODY_BOUNDED in scope else self.refused
+        refused = None if is_forwarded or BODY_BOUNDED in scope else self.refused
         started_at = time.perf_counter()
         status = 500
         has_started = False
@@ -136,10 +136,10 @@ class RequestMiddleware:
             try:
                 if len(headers) != len(scope["headers"]):
                     _refuse_repeated_headers(scope["headers"])
-                if _BODY_BOUNDED in scope:
+                if BODY_BOUNDED in scope:
                     await self.app(scope, receive, send_response)
                 else:
-                    scope[_BODY_BOUNDED] = True
+                    scope[BODY_BOUNDED] = True
                     body = RequestBody(headers, receive)
                     await self.app(scope, body.receive, send_response)
             except BaseException as error:

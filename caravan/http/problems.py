@@ -103,16 +103,15 @@ def make_problem_response(problem: Problem, path: str) -> Response:
     )
 
 
-def _render_problem(
+def build_problem_document(
     type_uri: str,
     title: str,
     status: int,
     detail: str,
     path: str,
     errors: Any = None,
-    headers: dict[str, str] | None = None,
     extra: dict[str, Any] | None = None,
-) -> Response:
+) -> dict[str, Any]:
     document = {
         "type": type_uri,
         "title": title,
@@ -124,6 +123,20 @@ def _render_problem(
     }
     if errors:
         document["errors"] = errors
+    return document
+
+
+def _render_problem(
+    type_uri: str,
+    title: str,
+    status: int,
+    detail: str,
+    path: str,
+    errors: Any = None,
+    headers: dict[str, str] | None = None,
+    extra: dict[str, Any] | None = None,
+) -> Response:
+    document = build_problem_document(type_uri, title, status, detail, path, errors, extra)
     return Response(_encode_json(document), status, headers, media_type="application/problem+json")
 
 

@@ -4,24 +4,22 @@ The gateway's own routes are in `api.py`; `routing/` finds and reaches the servi
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Collection, MutableMapping
 from functools import partial
 from typing import Any
 
 from fastapi.routing import APIRoute
-from prometheus_client import Counter
 
 from caravan.auth import Caller
 from caravan.client import authorization
-from caravan.discovery.routing_snapshot import RateLimit
 from caravan.discovery.routing_snapshot import Route as Rule
-from caravan.errors import BadRequest, NotFound, ServiceUnavailable, Unauthorized
+from caravan.errors import Unauthorized
 from caravan.faults import FAILURE_STATUSES, FAULT_HEADER
 from caravan.http import App, Receive, RequestMiddleware, Scope, Send, create_app, format_allow_header
 from caravan.http.client_ip import Networks, get_network, resolve_client_ip
-from caravan.refusals import ANONYMOUS, REFUSAL_STATUSES, extract_reason
+from caravan.refusals import REFUSAL_STATUSES, extract_reason
 from services.gateway.admin import dead_letters, job_admin
+from services.gateway.admission import Admission, read_host, require_token
 from services.gateway.api import router
 from services.gateway.graphql import api as graph_api
 from services.gateway.graphql.setup import build_executor
@@ -33,9 +31,7 @@ from services.gateway.routing.rules import rewrite_scope
 from services.gateway.routing.trie import OWN_SERVICE
 from services.gateway.use_cases import GatewayContext
 
-REFUSED = Counter("caravan_gateway_refused_total", "Requests refused for want of a right", ["status"])
 ROUTERS = (router, graph_api.router, dead_letters.router, job_admin.router)
-HOST_PATTERN = re.compile(rb"([A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 
 
 def build_app(context: GatewayContext) -> App:
@@ -50,8 +46,9 @@ def build_app(context: GatewayContext) -> App:
         if isinstance(route, APIRoute) and not route.include_in_schema
     )
     own.state.graph = build_executor(context.settings)
-    own.state.dispatcher = Dispatcher(context, own, context.resources.table, context.resources.upstreams)
-    middleware = RequestMiddleware(GatewayApp(context, own.state.dispatcher), OWN_SERVICE)
+    own.state.dispatcher = Dispatcher(context, own)
+    own.state.admission = Admission(context.resources)
+    middleware = RequestMiddleware(GatewayApp(context, own.state.dispatcher, own.state.admission), OWN_SERVICE)
     middleware.fastapi = own
     return middleware
 
@@ -59,18 +56,17 @@ def build_app(context: GatewayContext) -> App:
 class GatewayApp:
     """Pure ASGI: what it costs is paid by every request."""
 
-    def __init__(self, context: GatewayContext, dispatcher: Dispatcher) -> None:
+    def __init__(self, context: GatewayContext, dispatcher: Dispatcher, admission: Admission) -> None:
         self._context = context
         self._dispatcher = dispatcher
+        self._admission = admission
         self._trusted_networks: Networks = context.settings.trusted_networks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         resources = self._context.resources
-        match = await resources.table.match_route(scope["path"], scope["method"], _read_host(scope))
-        if match is None:
-            raise self._build_no_match_error(scope)
+        match = await self._admission.match_route(scope["path"], scope["method"], read_host(scope))
         scope["route_template"] = match.template
         peer = scope["client"][0] if scope.get("client") else "unknown"
         scheme = scope["scheme"]
@@ -78,12 +74,13 @@ class GatewayApp:
             peer, scheme = self._resolve_client(scope, peer)
         rate_class = resources.rate_classes.choose_class(scope["method"], match.template)
         caller: Caller | None = None
+        operation = f"{scope['method']} {match.template}"
         try:
             rate_class, lease, caller = await self._admit_request(match.rule, rate_class, peer)
             headers = build_onward_headers(
                 scope["headers"], address=peer, scheme=scheme, authorization=authorization.get()
             )
-            note_refusal = partial(self._note_refusal, scope, match.template, peer, caller)
+            note_refusal = partial(self._admission.note_refusal, operation, peer, caller)
             send_response = _add_allow_header(_add_limit_headers(send, rate_class, lease, note_refusal), match.methods)
             request = ForwardRequest(
                 match.service, rewrite_scope(match.rule, scope), headers, peer, receive, send_response
@@ -93,63 +90,24 @@ class GatewayApp:
             else:
                 await self._dispatcher.forward_request(request)
         except Unauthorized as refused:
-            self._note_refusal(scope, match.template, peer, caller, refused.status, refused.detail)
+            self._admission.note_refusal(operation, peer, caller, refused.status, refused.detail)
             raise
-
-    def _note_refusal(
-        self, scope: Scope, template: str, peer: str, caller: Caller | None, status: int, reason: str
-    ) -> None:
-        REFUSED.labels(status).inc()
-        actor = caller.audit_name if caller else ANONYMOUS
-        self._context.resources.refusals.record_refusal(
-            status, actor, get_network(peer), f"{scope['method']} {template}", reason
-        )
-
-    def _build_no_match_error(self, scope: Scope) -> Exception:
-        unreached = self._context.resources.table.find_unreached_services(scope["path"])
-        if unreached:
-            return ServiceUnavailable(
-                f"what is served at {scope['path']} is not known yet, not reached: {', '.join(sorted(unreached))}",
-                retry_after=2,
-            )
-        return NotFound(f"nothing is served at {scope['path']}; GET /docs lists what is")
 
     async def _admit_request(
         self, rule: Rule, rate_class: RateClass, peer: str
     ) -> tuple[RateClass, TokenLease, Caller | None]:
-        """Check the token and count the request: for the user, or for the address without a token or with a bad one.
-        Admins have a class of their own; a limit that a rule sets holds for them, too.
-        """
-        resources = self._context.resources
+        """Check the token and count the request, also with a bad token."""
         authorization_header = authorization.get() if rule.auth != "None" else None
-        address = get_network(peer)
         caller: Caller | None = None
         try:
             if authorization_header is not None:
                 caller = await self._verify_caller(authorization_header, rate_class)
-            elif rule.auth == "Required":
-                raise Unauthorized("this path needs an access token: send `Authorization: Bearer <token>`")
+            else:
+                require_token(rule)
         except Unauthorized:
-            await resources.rate_limiter.take_token(rate_class, address)
+            await self._context.resources.rate_limiter.take_token(rate_class, get_network(peer))
             raise
-        if rule.rate_limit is not None:
-            return *await self._count_by_rule(rule, rule.rate_limit, address, caller), caller
-        if caller is not None and caller.role == "admin":
-            rate_class = resources.rate_classes.admins
-        return (
-            rate_class,
-            await resources.rate_limiter.take_token(
-                rate_class, address if caller is None or rate_class.is_by_address else caller.subject
-            ),
-            caller,
-        )
-
-    async def _count_by_rule(
-        self, rule: Rule, limit: RateLimit, address: str, caller: Caller | None
-    ) -> tuple[RateClass, TokenLease]:
-        rate_class = RateClass(rule.name, limit.requests, seconds=limit.period)
-        caller_key = {"Route": "everyone", "Address": address, "User": caller.subject if caller else address}[limit.key]
-        return rate_class, await self._context.resources.rate_limiter.take_token(rate_class, caller_key)
+        return *await self._admission.count_request(rule, rate_class, peer, caller), caller
 
     async def _verify_caller(self, authorization_header: str, rate_class: RateClass) -> Caller | None:
         scheme, _, token = authorization_header.partition(" ")
@@ -204,19 +162,6 @@ class GatewayApp:
         if not has_begun:
             raise Unauthorized("the session has ended; sign in again")
         await send({"type": "http.response.body"})
-
-
-def _read_host(scope: Scope) -> str:
-    """As the client named it, without the port. An IPv6 address keeps its brackets."""
-    host_header: bytes | None = next((value for name, value in scope["headers"] if name == b"host"), None)
-    if host_header is None:
-        if scope["http_version"] == "1.1":
-            raise BadRequest("the header host is missing; say which host the request is for")
-        return ""
-    host_match = HOST_PATTERN.fullmatch(host_header)
-    if host_match is None:
-        raise BadRequest("the header host is no name of a host with or without a port")
-    return host_match[1].decode("ascii").lower()
 
 
 def _add_allow_header(send: Send, methods: Collection[str]) -> Send:

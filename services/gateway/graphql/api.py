@@ -1,5 +1,8 @@
 """`/graphql` over HTTP, as the GraphQL-over-HTTP draft has it: a request is one JSON object, an answer is 200 when the
 operation was run, and 4xx when it was refused before.
+
+A subscription is answered with an event stream, all else with JSON, or with a stream of one event for a client that
+takes nothing else.
 """
 
 from typing import Annotated, Any
@@ -11,33 +14,34 @@ from graphql import OperationType
 
 from caravan.auth import Anyone, Caller
 from caravan.errors import BadRequest, UnsupportedMediaType
-from caravan.http import EVENT_STREAM_TYPE, Injected
+from caravan.http import EVENT_STREAM_TYPE, Injected, choose_content_type
 from services.gateway.graphql.execution import GraphExecutor, GraphRequest, RequestRefused
 from services.gateway.graphql.service_calls import ServiceCalls
-from services.gateway.graphql.streaming import SubscriptionStream
+from services.gateway.graphql.streaming import COMPLETE, SubscriptionStream, format_next
 from services.gateway.use_cases import GatewayContext
 
 router = APIRouter(tags=["gateway"])
+JSON_TYPE = "application/json"
 RESPONSE_TYPE = "application/graphql-response+json"
+JSON_TYPES = (RESPONSE_TYPE, JSON_TYPE)
 READING = frozenset({OperationType.QUERY})
 READING_AND_WRITING = frozenset({OperationType.QUERY, OperationType.MUTATION})
-WATCHING = frozenset({OperationType.SUBSCRIPTION})
+ALL = frozenset(OperationType)
 _KNOWN_KEYS = frozenset({"query", "operationName", "variables", "extensions"})
 _Text = Annotated[str | None, Query(max_length=40_000)]
 
 
 @router.post("/graphql", include_in_schema=False)
 async def post_graphql(context: Injected[GatewayContext], request: Request, caller: Anyone) -> Response:
-    """A query or a mutation; a subscription for whoever accepts an event stream."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    """A query or a mutation; a subscription for whoever names an event stream as acceptable."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON_TYPE:
         raise UnsupportedMediaType("send the operation as a JSON object, with Content-Type: application/json")
     try:
         body = orjson.loads(await request.body())
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"the body is not valid JSON: {error}") from None
-    if EVENT_STREAM_TYPE in request.headers.get("accept", ""):
-        return await _answer(context, request, caller, parse_request(body), WATCHING)
-    return await _answer(context, request, caller, parse_request(body), READING_AND_WRITING)
+    is_streamable = EVENT_STREAM_TYPE in request.headers.get("accept", "").lower()
+    return await _answer(context, request, caller, parse_request(body), ALL if is_streamable else READING_AND_WRITING)
 
 
 @router.get("/graphql", include_in_schema=False)
@@ -90,22 +94,20 @@ async def _answer(
         operation = executor.accept_operation(graph_request, caller, allowed)
     except RequestRefused as refused:
         return _make_response(request, {"errors": refused.errors}, refused.status, refused.headers)
-    resources = context.resources
+    state = request.app.state
     calls = ServiceCalls(
-        request.app.state.dispatcher,
-        context.call,
-        request.scope,
-        caller,
-        resources.rate_classes,
-        resources.rate_limiter,
+        state.admission, state.dispatcher, context, request.scope, caller, context.settings.graphql_seconds
     )
-    if allowed is WATCHING:
+    if operation.node.operation is OperationType.SUBSCRIPTION:
         address = request.client.host if request.client else "unknown"
-        return SubscriptionStream(resources.streams, executor, operation, calls, caller, address)
+        return SubscriptionStream(context.resources.streams, executor, operation, calls, caller, address)
     answer = await executor.run_operation(operation, calls)
-    return _make_response(request, answer, 200, {"GraphQL-Cost": executor.format_cost(operation, answer, calls)})
+    headers = {"GraphQL-Cost": executor.format_cost(operation, answer, calls)}
+    if choose_content_type(request.headers.get("accept", ""), *JSON_TYPES, EVENT_STREAM_TYPE) == EVENT_STREAM_TYPE:
+        return Response(format_next(answer) + COMPLETE, 200, headers, media_type=EVENT_STREAM_TYPE)
+    return _make_response(request, answer, 200, headers)
 
 
 def _make_response(request: Request, answer: dict[str, Any], status: int, headers: dict[str, str]) -> Response:
-    media_type = RESPONSE_TYPE if RESPONSE_TYPE in request.headers.get("accept", "") else "application/json"
+    media_type = RESPONSE_TYPE if RESPONSE_TYPE in request.headers.get("accept", "").lower() else JSON_TYPE
     return Response(orjson.dumps(answer), status, headers, media_type=media_type)

@@ -1,16 +1,19 @@
-"""Errors of the graph: what REST answers as a problem document (RFC 9457) stands in an error's `extensions.problem`."""
+"""Errors of the graph: what REST answers as a problem document (RFC 9457) stands in an error's `extensions.problem`,
+and its `Retry-After` in `extensions.retry_after`.
+"""
 
 from typing import Any
 
 from graphql import GraphQLError, GraphQLFormattedError
 
 from caravan import telemetry
-from caravan.errors import TYPE_BASE, Problem
-from caravan.http import convert_to_problem
+from caravan.errors import TYPE_BASE
+from caravan.http import build_problem_document, convert_to_problem
+from services.gateway.graphql.answers import ServiceRefused
 from services.gateway.graphql.policy import JsonObject
-from services.gateway.graphql.service_calls import ServiceRefused
 
 REQUEST_REFUSED = TYPE_BASE + "graphql-request"
+PATH = "/graphql"
 
 
 def format_error(error: GraphQLError) -> GraphQLFormattedError:
@@ -18,46 +21,34 @@ def format_error(error: GraphQLError) -> GraphQLFormattedError:
     cause = error.original_error
     while isinstance(cause, GraphQLError):
         cause = cause.original_error
+    if cause is None and error.path:  # a value of ours that its type can't write: a request was judged before
+        cause = error
     formatted: GraphQLFormattedError = {"message": error.message}
     if error.locations:
         formatted["locations"] = [location.formatted for location in error.locations]
     if error.path:
         formatted["path"] = list(error.path)
     if cause is None:
-        problem = _build_document(REQUEST_REFUSED, "The request is not valid", 400, error.message)
-        code = (error.extensions or {}).get("code", "BAD_REQUEST")
+        problem = build_problem_document(REQUEST_REFUSED, "The request is not valid", 400, error.message, PATH)
+        formatted["extensions"] = {"code": (error.extensions or {}).get("code", "BAD_REQUEST"), "problem": problem}
     else:
-        problem = describe_failure(cause)
+        problem, retry_after = describe_failure(cause)
         formatted["message"] = problem["detail"]
-        code = _make_code(problem["type"])
-    formatted["extensions"] = {"code": code, "problem": problem}
+        formatted["extensions"] = {"code": _make_code(problem["type"]), "problem": problem}
+        if retry_after.isdecimal():
+            formatted["extensions"]["retry_after"] = int(retry_after)
     return formatted
 
 
-def describe_failure(error: BaseException) -> JsonObject:
-    """The problem document of any exception. What nobody foresaw is logged."""
+def describe_failure(error: BaseException) -> tuple[JsonObject, str]:
+    """The problem document of any exception, and in how many seconds to try again. What nobody foresaw is logged."""
     if isinstance(error, ServiceRefused):
-        return {**error.document, "trace_id": telemetry.get_trace_id()}
-    problem = convert_to_problem(error, "/graphql")
-    return describe_problem(problem)
-
-
-def describe_problem(problem: Problem) -> JsonObject:
-    document = _build_document(problem.type, problem.title, problem.status, problem.detail)
-    if problem.errors:
-        document["errors"] = problem.errors
-    return {**document, **problem.extra}
-
-
-def _build_document(type_uri: str, title: str, status: int, detail: str) -> dict[str, Any]:
-    return {
-        "type": type_uri,
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": "/graphql",
-        "trace_id": telemetry.get_trace_id(),
-    }
+        return {**error.document, "trace_id": telemetry.get_trace_id()}, error.retry_after
+    problem = convert_to_problem(error, PATH)
+    document: dict[str, Any] = build_problem_document(
+        problem.type, problem.title, problem.status, problem.detail, PATH, problem.errors, problem.extra
+    )
+    return document, problem.headers.get("Retry-After", "")
 
 
 def _make_code(type_uri: str) -> str:

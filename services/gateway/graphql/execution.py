@@ -2,7 +2,6 @@
 service called.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from strawberry.types import ExecutionResult as StrawberryResult
 from strawberry.types import Info
 
 from caravan.auth import Caller
-from caravan.errors import DeadlineExceeded, Forbidden, Problem, Unauthorized
+from caravan.errors import Forbidden, Problem, Unauthorized
 from services.gateway.graphql.documents import DocumentInvalid, DocumentStore, KnownDocument
 from services.gateway.graphql.errors import format_error
 from services.gateway.graphql.joins import attach_joins
@@ -68,10 +67,9 @@ class RequestRefused(Exception):
 
 
 class GraphExecutor:
-    def __init__(self, schema: Schema, documents: DocumentStore, max_cost: int, seconds: float) -> None:
+    def __init__(self, schema: Schema, documents: DocumentStore, max_cost: int) -> None:
         self._schema = schema
         self._documents = documents
-        self._seconds = seconds
         self.max_cost = max_cost
 
     def accept_operation(
@@ -116,17 +114,13 @@ class GraphExecutor:
     async def run_operation(self, operation: AcceptedOperation, calls: ServiceCalls) -> JsonObject:
         """The answer to a query or a mutation."""
         try:
-            async with asyncio.timeout(self._seconds):
-                result = await self._schema.execute(
-                    operation.document.hash,
-                    variable_values=operation.variables,
-                    context_value=_build_context(operation, calls),
-                    operation_name=operation.node.name.value if operation.node.name else None,
-                )
+            result = await self._schema.execute(
+                operation.document.hash,
+                variable_values=operation.variables,
+                context_value=_build_context(operation, calls),
+                operation_name=operation.node.name.value if operation.node.name else None,
+            )
             return render_result(result)
-        except TimeoutError:
-            problem = DeadlineExceeded(f"the operation took longer than {self._seconds:g} s; ask for less at a time")
-            return {"data": None, "errors": [_format_problem(problem)]}
         finally:
             calls.cancel_reads()
 

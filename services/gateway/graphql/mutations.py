@@ -41,7 +41,6 @@ def _make_mutation_field(write: Write) -> Any:
         value = await info.context.calls.write(
             write.service,
             write.method,
-            write.template,
             fill_path(write.template, {name: given[name] for name in write.parameters}),
             {name: value for name, value in headers.items() if value is not None},
             _encode_body(write, given.get("input")),

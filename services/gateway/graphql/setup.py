@@ -19,7 +19,7 @@ def build_executor(settings: Settings) -> GraphExecutor:
         is_closed=settings.graphql_documents == "trusted",
         allow_introspection=settings.graphql_introspection,
     )
-    return GraphExecutor(schema, documents, settings.graphql_max_cost, settings.graphql_seconds)
+    return GraphExecutor(schema, documents, settings.graphql_max_cost)
 
 
 def _read_registry(settings: Settings) -> dict[str, str]:

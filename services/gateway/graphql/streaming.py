@@ -1,5 +1,5 @@
 """Answers a subscription with Server-Sent Events, by the protocol GraphQL over SSE (distinct connections): `next` for
-each answer, `complete` at the end.
+each answer, and `complete` when nothing more can come.
 
 It is a live stream like those of REST, with the same bounds and the same ends (`streams.py`). An end without `complete`
 tells the client to subscribe again, after the last version that it has seen.
@@ -15,10 +15,12 @@ from caravan.auth import Caller
 from caravan.http import EventStream, Receive, Scope, Send
 from caravan.http.client_ip import get_network
 from services.gateway.graphql.execution import AcceptedOperation, GraphExecutor
+from services.gateway.graphql.policy import JsonObject
 from services.gateway.graphql.service_calls import ServiceCalls
 from services.gateway.streams import LiveStreams
 
 HEARTBEAT_SECONDS = 15.0
+COMPLETE = b"event: complete\ndata:\n\n"
 
 
 class SubscriptionStream(EventStream):
@@ -56,11 +58,16 @@ class SubscriptionStream(EventStream):
                     continue
                 answer = result.result()
                 if answer is None:
-                    yield b"event: complete\ndata:\n\n"
+                    if not calls.was_interrupted:
+                        yield COMPLETE
                     return
-                yield b"event: next\ndata: %s\n\n" % orjson.dumps(answer)
+                yield format_next(answer)
                 result = asyncio.ensure_future(anext(results, None))
         finally:
             result.cancel()
             await asyncio.gather(result, return_exceptions=True)
             await results.aclose()
+
+
+def format_next(answer: JsonObject) -> bytes:
+    return b"event: next\ndata: %s\n\n" % orjson.dumps(answer)

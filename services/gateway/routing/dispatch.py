@@ -10,9 +10,7 @@ from caravan.http import App, Receive, Scope, Send
 from caravan.service import ServiceContext
 from services.gateway.limits import READ_METHODS
 from services.gateway.routing.forwarding import Headers, ResponseTimeout, forward_in_process
-from services.gateway.routing.table import RouteTable
 from services.gateway.routing.trie import OWN_SERVICE
-from services.gateway.routing.upstreams import Upstreams
 from services.gateway.settings import Settings
 
 
@@ -29,14 +27,10 @@ class ForwardRequest:
 
 
 class Dispatcher:
-    def __init__(
-        self, context: ServiceContext[Settings, Any], own: App, table: RouteTable, upstreams: Upstreams
-    ) -> None:
+    def __init__(self, context: ServiceContext[Settings, Any], own: App) -> None:
         """`own`: the gateway's own application."""
         self._context = context
         self._own = own
-        self._table = table
-        self._upstreams = upstreams
 
     async def forward_request(self, request: ForwardRequest, *, stream: bool = False) -> None:
         """Raises a Problem when no answer has begun."""
@@ -47,7 +41,7 @@ class Dispatcher:
                 app, request.scope, request.headers, request.peer, request.receive, request.send, timeout
             )
         else:
-            await self._upstreams.forward_request(
+            await self._context.resources.upstreams.forward_request(
                 request.service, request.scope, request.headers, request.receive, request.send, timeout, stream=stream
             )
 
@@ -55,5 +49,5 @@ class Dispatcher:
         settings = self._context.settings
         if scope["method"] not in READ_METHODS:
             return ResponseTimeout(settings.timeout_seconds, is_read=False)
-        is_slow = service == OWN_SERVICE or self._table.is_slow(service, scope["path"])
+        is_slow = service == OWN_SERVICE or self._context.resources.table.is_slow(service, scope["path"])
         return ResponseTimeout(settings.timeout_seconds if is_slow else settings.read_timeout_seconds, is_read=True)

@@ -40,9 +40,7 @@ SCHEMA = build_schema()
 CORE = SCHEMA.core
 QUERIES = CORE.query_type
 assert QUERIES is not None
-EXECUTOR = GraphExecutor(
-    SCHEMA, DocumentStore(CORE, {}, is_closed=False, allow_introspection=True), max_cost=3000, seconds=30
-)
+EXECUTOR = GraphExecutor(SCHEMA, DocumentStore(CORE, {}, is_closed=False, allow_introspection=True), max_cost=3000)
 ADMIN = Caller(str(new_id()), "admin", "s")
 READING = frozenset({OperationType.QUERY})
 NESTED = 120

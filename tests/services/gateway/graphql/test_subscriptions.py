@@ -108,5 +108,39 @@ async def test_subscriptions_are_live_streams_with_their_bounds(
             await asyncio.sleep(0.05)
 
 
+async def test_a_stream_that_its_service_ends_is_not_complete(
+    graph: GraphCase, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = graph.shop.get_context("inventory")
+    monkeypatch.setattr(context, "settings", context.settings.model_copy(update={"stream_seconds": 0.3}))
+    sku = await graph.program.create_product(stock=2)
+    async with _subscribe(client, STOCK, {}, sku=sku) as answer, asyncio.timeout(20):
+        events = [event async for event in _read_events(answer)]
+    assert [name for name, _ in events] == ["next"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        (
+            "application/graphql-response+json, application/json, text/event-stream, multipart/mixed",
+            "application/graphql-response+json",
+        ),
+        ("application/json, text/event-stream", "application/json"),
+        ("text/event-stream;q=0.5, */*", "application/json"),
+        ("text/event-stream", "text/event-stream"),
+    ],
+)
+async def test_a_query_is_answered_as_its_client_accepts(
+    client: httpx2.AsyncClient, accept: str, media_type: str
+) -> None:
+    answer = await client.post("/graphql", json={"query": "{ __typename }"}, headers={"accept": accept})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith(media_type)
+    assert '"__typename":"Query"' in answer.text
+    if media_type == "text/event-stream":
+        assert answer.text.endswith("event: complete\ndata:\n\n")
+
+
 async def test_a_subscription_that_is_not_streamed_is_refused(graph: GraphCase) -> None:
     assert (await graph.post(STOCK, sku="A")).status_code == 400
