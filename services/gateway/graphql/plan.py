@@ -18,7 +18,6 @@ from graphql import (
     GraphQLError,
     GraphQLField,
     GraphQLIncludeDirective,
-    GraphQLInterfaceType,
     GraphQLNamedType,
     GraphQLObjectType,
     GraphQLSchema,
@@ -36,6 +35,7 @@ from graphql.execution.values import VariableValues, get_argument_values, get_di
 
 from services.gateway.graphql.policy import (
     CALL_COST,
+    INTROSPECTION,
     MAX_FIRST,
     MAX_NESTED,
     PLAIN,
@@ -46,6 +46,7 @@ from services.gateway.graphql.policy import (
     get_policy,
 )
 
+INTROSPECTION_FIELDS = frozenset({"__schema", "__type"})
 CONNECTION_LISTS = frozenset({"nodes", "edges"})
 """Lists of a page: as long as the page."""
 
@@ -56,7 +57,6 @@ class PlannedField:
     what is no object.
     """
 
-    name: str
     response_key: str
     key: str
     arguments: dict[str, Any]
@@ -83,7 +83,7 @@ class PlanBuilder:
     def _plan_selection(
         self, parent: GraphQLNamedType, selection_sets: list[SelectionSetNode], page_size: int
     ) -> tuple[PlannedField, ...]:
-        if not isinstance(parent, GraphQLObjectType | GraphQLInterfaceType):
+        if not isinstance(parent, GraphQLObjectType):
             return ()
         nodes_by_key: dict[str, list[FieldNode]] = {}
         for selection_set in selection_sets:
@@ -92,31 +92,29 @@ class PlanBuilder:
         return tuple(
             self._plan_field(parent, response_key, nodes, page_size)
             for response_key, nodes in nodes_by_key.items()
-            if nodes[0].name.value in parent.fields
+            if nodes[0].name.value != "__typename"
         )
 
     def _plan_field(
-        self,
-        parent: GraphQLObjectType | GraphQLInterfaceType,
-        response_key: str,
-        nodes: list[FieldNode],
-        page_size: int,
+        self, parent: GraphQLObjectType, response_key: str, nodes: list[FieldNode], page_size: int
     ) -> PlannedField:
-        field: GraphQLField = parent.fields[nodes[0].name.value]
+        name = nodes[0].name.value
+        if name in INTROSPECTION_FIELDS:
+            return PlannedField(response_key, name, {}, INTROSPECTION, 0, ())
+        field: GraphQLField = parent.fields[name]
         arguments = get_argument_values(field, nodes[0], self._variables)
         is_root = parent in (self._schema.query_type, self._schema.mutation_type, self._schema.subscription_type)
         named_type = get_named_type(field.type)
-        is_page_list = parent.name.endswith("Connection") and nodes[0].name.value in CONNECTION_LISTS
+        is_page_list = parent.name.endswith("Connection") and name in CONNECTION_LISTS
         first = page_size if is_page_list else arguments.get("first") or 0
         most = MAX_FIRST if is_root else MAX_NESTED
         if "first" in arguments and not 1 <= (arguments["first"] or 0) <= most:
             raise GraphQLError(f"first of {response_key} is {arguments['first']}; take 1 to {most}", nodes)
-        is_object = isinstance(named_type, GraphQLObjectType | GraphQLInterfaceType)
+        is_object = isinstance(named_type, GraphQLObjectType)
         definition = field.extensions.get("strawberry-definition")
         return PlannedField(
-            nodes[0].name.value,
             response_key,
-            definition.python_name if definition is not None else nodes[0].name.value,
+            definition.python_name if definition is not None else name,
             arguments,
             get_policy(field) or (PRIVATE if is_root else PLAIN),
             (first if _is_list(field.type) else 1) if is_object else 0,
@@ -128,8 +126,8 @@ class PlanBuilder:
         )
 
     def _list_fields(self, selection_set: SelectionSetNode) -> Iterator[FieldNode]:
-        """The fields of a selection, those of its fragments among them. No type has subtypes but the interface of all
-        nodes, so a fragment always fits.
+        """The fields of a selection, those of its fragments among them. No type has subtypes, so a fragment always
+        fits.
         """
         for node in selection_set.selections:
             if not self._is_included(node.directives):
@@ -160,7 +158,7 @@ def _estimate_field(field: PlannedField, parents: int) -> int:
     if field.policy.join is not None:
         calls += math.ceil(parents / field.policy.join.batch_size)
     objects = parents * field.size
-    return calls * CALL_COST + objects + estimate_cost(field.children, objects)
+    return field.policy.price + calls * CALL_COST + objects + estimate_cost(field.children, objects)
 
 
 def find_scope(fields: tuple[PlannedField, ...]) -> Scope:

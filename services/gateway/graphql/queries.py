@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import strawberry
-from pydantic import BaseModel
 from strawberry.types import Info
 
 from caravan.dead_letters.schemas import DeadLetterView
@@ -29,8 +28,8 @@ from services.shipping.schemas import ShipmentDocument
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """`template`: its path, whose parameters are arguments of the field. `optional`: other arguments, sent as the
-    query. `items`: the answer is a list, and this the type of its objects; with `is_page` it has cursors.
+    """One object. `template`: its path, whose parameters are the arguments `required`. `optional`: arguments that are
+    sent as the query. `query`: what is always sent with them. `shape`: the type of the object, or of a list's objects.
     """
 
     service: str
@@ -51,22 +50,18 @@ class ListRead(Read):
     """A list without."""
 
 
-def _shape(schema: type[BaseModel]) -> Any:
-    return get_type(schema)
-
-
 READS: dict[str, Read] = {
-    "me": Read("identity", "/v1/users/me", _shape(User), "user", "You."),
+    "me": Read("identity", "/v1/users/me", get_type(User), "user", "You."),
     "user": Read(
         "identity",
         "/v1/users/{user_id}",
-        _shape(User),
+        get_type(User),
         "user",
         "A user: you, or anybody for an admin.",
         {"user_id": Uuid},
     ),
     "users": PageRead(
-        "identity", "/v1/users", _shape(User), "admin", "All users, the newest first.", optional={"email": str}
+        "identity", "/v1/users", get_type(User), "admin", "All users, the newest first.", optional={"email": str}
     ),
     "product": Read("catalog", "/v1/products/{sku}", Product, "public", "A product.", {"sku": str}),
     "products": PageRead(
@@ -77,14 +72,14 @@ READS: dict[str, Read] = {
         "Products: all, those found by a search, or those of a category.",
         optional={"search": str, "category": str, "skus": str, "sort": str, "withdrawn": bool},
     ),
-    "categories": PageRead("catalog", "/v1/categories", _shape(CategoryDocument), "public", "All categories."),
+    "categories": PageRead("catalog", "/v1/categories", get_type(CategoryDocument), "public", "All categories."),
     "stock": Read(
-        "inventory", "/v1/stock/{sku}", _shape(StockDocument), "public", "What is there of a product.", {"sku": str}
+        "inventory", "/v1/stock/{sku}", get_type(StockDocument), "public", "What is there of a product.", {"sku": str}
     ),
     "stock_balance": Read(
         "inventory",
         "/v1/stock/{sku}/balance",
-        _shape(BalanceDocument),
+        get_type(BalanceDocument),
         "staff",
         "The whole account of a product's stock.",
         {"sku": str},
@@ -92,7 +87,7 @@ READS: dict[str, Read] = {
     "stock_movements": PageRead(
         "inventory",
         "/v1/stock/{sku}/movements",
-        _shape(MovementDocument),
+        get_type(MovementDocument),
         "staff",
         "The ledger of a product's stock, the newest first.",
         {"sku": str},
@@ -118,7 +113,7 @@ READS: dict[str, Read] = {
     "order_history": Read(
         "orders",
         "/v1/orders/{order_id}/history",
-        _shape(OrderHistory),
+        get_type(OrderHistory),
         "user",
         "Every event of an order.",
         {"order_id": Uuid},
@@ -126,7 +121,7 @@ READS: dict[str, Read] = {
     "payment": Read(
         "payments",
         "/v1/payments/{order_id}",
-        _shape(PaymentDocument),
+        get_type(PaymentDocument),
         "user",
         "The payment of an order: attempts, captures, refunds.",
         {"order_id": Uuid},
@@ -134,30 +129,30 @@ READS: dict[str, Read] = {
     "shipment": Read(
         "shipping",
         "/v1/shipments/{order_id}",
-        _shape(ShipmentDocument),
+        get_type(ShipmentDocument),
         "user",
         "Where the parcels of an order are.",
         {"order_id": Uuid},
     ),
     "payments": PageRead(
-        "payments", "/v1/payments", _shape(PaymentItem), "staff", "All payments.", optional={"status": str}
+        "payments", "/v1/payments", get_type(PaymentItem), "staff", "All payments.", optional={"status": str}
     ),
     "notifications": PageRead(
         "notifications",
         "/v1/notifications",
-        _shape(NotificationView),
+        get_type(NotificationView),
         "user",
         "What was sent to you, the newest first; staff may name a user or an order.",
         optional={"state": str, "order_id": Uuid, "user_id": Uuid},
     ),
     "preferences": Read(
-        "notifications", "/v1/users/me/preferences", _shape(PreferenceView), "user", "How you want to be reached."
+        "notifications", "/v1/users/me/preferences", get_type(PreferenceView), "user", "How you want to be reached."
     ),
-    "campaigns": PageRead("notifications", "/v1/campaigns", _shape(CampaignView), "staff", "All campaigns."),
+    "campaigns": PageRead("notifications", "/v1/campaigns", get_type(CampaignView), "staff", "All campaigns."),
     "campaign": Read(
         "notifications",
         "/v1/campaigns/{campaign_id}",
-        _shape(CampaignView),
+        get_type(CampaignView),
         "staff",
         "A campaign and its runs.",
         {"campaign_id": Uuid},
@@ -176,7 +171,7 @@ READS: dict[str, Read] = {
     "sales_report": Read(
         "analytics",
         "/v1/reports/sales",
-        _shape(SalesReport),
+        get_type(SalesReport),
         "staff",
         "Sales by hour, day, product or category.",
         optional={"from_": Date, "to": Date, "by": str},
@@ -184,7 +179,7 @@ READS: dict[str, Read] = {
     "products_report": Read(
         "analytics",
         "/v1/reports/products",
-        _shape(ProductsReport),
+        get_type(ProductsReport),
         "staff",
         "The products that sold best.",
         optional={"from_": Date, "to": Date, "sort": str, "limit": int},
@@ -192,19 +187,19 @@ READS: dict[str, Read] = {
     "funnel_report": Read(
         "analytics",
         "/v1/reports/funnel",
-        _shape(FunnelReport),
+        get_type(FunnelReport),
         "staff",
         "How many orders got how far.",
         optional={"from_": Date, "to": Date},
     ),
     "daily_report": Read(
-        "analytics", "/v1/reports/daily/{day}", _shape(DailyReport), "staff", "The report of a day.", {"day": Date}
+        "analytics", "/v1/reports/daily/{day}", get_type(DailyReport), "staff", "The report of a day.", {"day": Date}
     ),
-    "dashboard": Read("analytics", "/v1/dashboard", _shape(Dashboard), "staff", "Today."),
+    "dashboard": Read("analytics", "/v1/dashboard", get_type(Dashboard), "staff", "Today."),
     "audit": PageRead(
         "analytics",
         "/v1/audit",
-        _shape(AuditItem),
+        get_type(AuditItem),
         "admin",
         "Who did what, the newest first.",
         optional={"actor": str, "action": str, "target": str, "from_": DateTime, "to": DateTime},
@@ -212,7 +207,7 @@ READS: dict[str, Read] = {
     "failures": PageRead(
         "gateway",
         "/v1/failures",
-        _shape(DeadLetterView),
+        get_type(DeadLetterView),
         "admin",
         "Messages and jobs that were given up, the oldest first.",
         optional={"service": str, "cause": str, "channel": str},
@@ -220,7 +215,7 @@ READS: dict[str, Read] = {
     "failure": Read(
         "gateway",
         "/v1/failures/{failure_id}",
-        _shape(DeadLetterView),
+        get_type(DeadLetterView),
         "admin",
         "A failure with its whole message.",
         {"failure_id": str},
@@ -228,12 +223,12 @@ READS: dict[str, Read] = {
     "jobs": PageRead(
         "gateway",
         "/v1/jobs",
-        _shape(JobView),
+        get_type(JobView),
         "admin",
         "Background jobs of all services, the oldest first.",
         optional={"state": str, "queue": str},
     ),
-    "job": Read("gateway", "/v1/jobs/{job_id}", _shape(JobView), "admin", "A background job.", {"job_id": str}),
+    "job": Read("gateway", "/v1/jobs/{job_id}", get_type(JobView), "admin", "A background job.", {"job_id": str}),
 }
 
 

@@ -31,7 +31,7 @@ class AcceptedDocument(SchemaExtension):
 
 class Schema(strawberry.Schema):
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
-        """`execution.py` logs what has to be: most errors are a client's."""
+        """Strawberry would log each: `errors.py` logs those that are the shop's own, most are a client's."""
 
     @property
     def core(self) -> GraphQLSchema:

@@ -44,20 +44,17 @@ def read_key(source: JsonObject, name: str) -> Any:
     return value
 
 
-def derive_type(
-    schema: type[BaseModel], *, name: str | None = None, without: tuple[str, ...] = (), **replaced: object
-) -> Callable[[T], T]:
+def derive_type(schema: type[BaseModel], **replaced: object) -> Callable[[T], T]:
     """A class decorator: the class's fields and those of a service's schema, as one type of the graph."""
 
     def decorate(cls: T) -> T:
         _types[schema, False] = cls
-        fields = {key: info for key, info in schema.model_fields.items() if key not in without}
         own_annotations = dict(inspect.get_annotations(cls))
-        for key, info in fields.items():
+        for key, info in schema.model_fields.items():
             _add_field(cls, own_annotations, key, info, replaced.get(key))
         cls.__annotations__ = own_annotations
         description = cls.__doc__ or schema.__doc__
-        return strawberry.type(cls, name=name or cls.__name__, description=_flatten(description))
+        return strawberry.type(cls, description=_flatten(description))
 
     return decorate
 
@@ -119,9 +116,7 @@ def _make_sliced_field(key: str, hint: Any, description: str | None) -> Any:
 
     read_items.__annotations__["root"] = strawberry.Parent[Any]  # type: ignore[misc]
     text = f"{description or ''} The first {_NESTED_DEFAULT}, or up to {MAX_NESTED}.".strip()
-    return strawberry.field(
-        resolver=read_items, graphql_type=hint, name=None, description=text, metadata=PLAIN.as_metadata()
-    )
+    return strawberry.field(resolver=read_items, graphql_type=hint, description=text, metadata=PLAIN.as_metadata())
 
 
 def _convert(annotation: Any, key: str, *, is_input: bool = False) -> Any:
