@@ -2,9 +2,9 @@
 
 from difflib import get_close_matches
 from ipaddress import ip_network
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, FilePath, field_validator
+from pydantic import Field, FilePath, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from caravan.environment import FormerName
@@ -103,11 +103,29 @@ class Settings(BaseSettings):
         ge=1,
         description="The most that one GraphQL operation may cost: an object of its answer 1, a call of a service 10.",
     )
-    graphql_seconds: float = Field(10.0, gt=0, le=300, description="How long one GraphQL operation may take.")
+    graphql_seconds: float = Field(
+        10.0,
+        gt=0,
+        le=300,
+        description="How long the calls of one GraphQL operation may take: at most `GATEWAY_TIMEOUT_SECONDS`.",
+    )
 
     admins_per_minute: int = Field(
         60_000, ge=1, description="Limit per admin: everything, acting for customers (token exchange) too."
     )
+
+    @model_validator(mode="after")
+    def _check_graph(self) -> Self:
+        if self.graphql_documents == "trusted" and self.graphql_registry is None:
+            raise ValueError(
+                "GATEWAY_GRAPHQL_DOCUMENTS: `trusted` needs GATEWAY_GRAPHQL_REGISTRY, the file of these documents"
+            )
+        if self.graphql_seconds > self.timeout_seconds:
+            raise ValueError(
+                f"GATEWAY_GRAPHQL_SECONDS: {self.graphql_seconds:g} is more than GATEWAY_TIMEOUT_SECONDS "
+                f"({self.timeout_seconds:g}), after which nobody waits for the answer; set it to less"
+            )
+        return self
 
     @property
     def trusted_networks(self) -> Networks:

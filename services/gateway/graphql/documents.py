@@ -2,11 +2,12 @@
 they are too long, too deep, or not valid for the schema.
 
 Reading costs as much as the text is long, and comparing fields of one name as much as the square of their number: both
-are bounded before the parser and the validator see the document. What was accepted is kept, by its hash.
+are bounded before the parser and the validator see the document. `execution.py` says which documents are kept, by their
+hash: those of operations that it accepted.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from graphql import (
@@ -29,12 +30,12 @@ from graphql import (
     validate,
 )
 
-from caravan.fifo_cache import FifoCache
-
 MAX_LENGTH = 32_000
 MAX_TOKENS = 2000
 MAX_BRACKETS = 60
 """How deep brackets of any kind may be nested: the parser calls itself for each."""
+MAX_OPERATIONS = 10
+"""In one document: each is checked with all fragments that it spreads."""
 MAX_DEPTH = 15
 MAX_ALIASES = 30
 MAX_ROOT_FIELDS = 10
@@ -44,15 +45,18 @@ MAX_REPEATED_FIELDS = 30
 """Fields that stand at a place where one of their name stands already."""
 MAX_DIRECTIVES = 50
 MAX_DOCUMENTS = 500
+MAX_KEPT_TOKENS = 60_000
+"""Of all documents that are kept: a token takes about 270 bytes of memory."""
 _OPENING = frozenset({TokenKind.BRACE_L, TokenKind.BRACKET_L, TokenKind.PAREN_L})
 _CLOSING = frozenset({TokenKind.BRACE_R, TokenKind.BRACKET_R, TokenKind.PAREN_R})
 
 
 @dataclass(frozen=True, slots=True)
 class KnownDocument:
-    """A document that is valid for the schema."""
+    """A document that is valid for the schema. `node` knows no places in the text, which would take most of it."""
 
     hash: str
+    tokens: int
     node: DocumentNode
     operations: Mapping[str, OperationDefinitionNode]
     fragments: dict[str, FragmentDefinitionNode]
@@ -67,7 +71,8 @@ class DocumentStore:
         self._schema = schema
         self._rules = (*specified_rules, *(() if allow_introspection else (NoSchemaIntrospectionCustomRule,)))
         self._is_closed = is_closed
-        self._known: FifoCache[str, KnownDocument] = FifoCache(MAX_DOCUMENTS)
+        self._kept: dict[str, KnownDocument] = {}
+        self._kept_tokens = 0
         self._trusted = {digest: self._check_document(digest, text) for digest, text in trusted.items()}
 
     def get_document(self, text: str | None, digest: str | None) -> KnownDocument:
@@ -81,7 +86,7 @@ class DocumentStore:
             digest = actual
         elif digest is None:
             raise GraphQLError("there is no document; send it as `query`")
-        known = self._trusted.get(digest.lower()) or (None if self._is_closed else self._known.get(digest.lower()))
+        known = self._trusted.get(digest.lower()) or (None if self._is_closed else self._kept.get(digest.lower()))
         if known is not None:
             return known
         if self._is_closed:
@@ -94,20 +99,28 @@ class DocumentStore:
                 "no document with this hash is known; send its text, too",
                 extensions={"code": "PERSISTED_QUERY_NOT_FOUND"},
             )
-        self._known[digest] = known = self._check_document(digest, text)
-        return known
+        return self._check_document(digest, text)
+
+    def keep_document(self, document: KnownDocument) -> None:
+        """From now on it is known by its hash, until newer ones take its place."""
+        if document.hash in self._trusted or document.hash in self._kept:
+            return
+        self._kept[document.hash] = document
+        self._kept_tokens += document.tokens
+        while self._kept_tokens > MAX_KEPT_TOKENS or len(self._kept) > MAX_DOCUMENTS:
+            oldest = next(iter(self._kept))
+            self._kept_tokens -= self._kept.pop(oldest).tokens
 
     def _check_document(self, digest: str, text: str) -> KnownDocument:
-        check_tokens(text)
-        node = parse(text, no_location=False)
-        operations = {item.name.value if item.name else "": item for item in _list_operations(node)}
-        fragments = {item.name.value: item for item in node.definitions if isinstance(item, FragmentDefinitionNode)}
-        for operation in operations.values():
-            Measure(fragments).check_operation(operation)
-        errors = validate(self._schema, node, self._rules, max_errors=5)
+        tokens = check_tokens(text)
+        located = parse(text)  # so that an error says where it is
+        operations, fragments = _index_definitions(located)
+        Measure(fragments).check_operations(operations.values())
+        errors = validate(self._schema, located, self._rules, max_errors=5)
         if errors:
             raise DocumentInvalid(errors)
-        return KnownDocument(digest, node, operations, fragments)
+        node = parse(text, no_location=True)
+        return KnownDocument(digest, tokens, node, *_index_definitions(node))
 
 
 class DocumentInvalid(Exception):
@@ -122,8 +135,8 @@ def compute_hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
-def check_tokens(text: str) -> None:
-    """Raises GraphQLError for more tokens, or brackets nested deeper, than a document may have."""
+def check_tokens(text: str) -> int:
+    """How many there are. Raises GraphQLError for more, or for brackets nested deeper, than a document may have."""
     lexer = Lexer(Source(text))
     count = depth = directives = 0
     while (token := lexer.advance()).kind != TokenKind.EOF:
@@ -136,28 +149,36 @@ def check_tokens(text: str) -> None:
             raise _build_refusal("brackets inside each other", MAX_BRACKETS)
         if directives > MAX_DIRECTIVES:
             raise _build_refusal("directives", MAX_DIRECTIVES)
+    return count
 
 
 class Measure:
-    """Counts what an operation has when its fragments are spread, and stops at the first limit that it passes."""
+    """Counts what the operations of a document have together when their fragments are spread, and stops at the first
+    limit that is passed. A fragment that none of them spreads would be validated uncounted, so it is refused.
+    """
 
     def __init__(self, fragments: Mapping[str, FragmentDefinitionNode]) -> None:
         self._fragments = fragments
         self._fields = self._aliases = self._repeated = 0
+        self._spread: set[str] = set()
 
-    def check_operation(self, operation: OperationDefinitionNode) -> None:
-        root_names = [node.alias or node.name for node in self._list_fields(operation.selection_set, ())]
-        if len(root_names) > MAX_ROOT_FIELDS:
-            raise _build_refusal("fields at the root", MAX_ROOT_FIELDS)
-        self._fields = self._aliases = 0
-        self._visit([operation.selection_set], 1)
+    def check_operations(self, operations: Iterable[OperationDefinitionNode]) -> None:
+        for operation in operations:
+            self._visit([operation.selection_set], 1)
+        unused = self._fragments.keys() - self._spread
+        if unused:
+            raise GraphQLError(f"no operation spreads the fragment {min(unused)}; leave it out")
 
     def _visit(self, selection_sets: list[SelectionSetNode], depth: int) -> None:
         if depth > MAX_DEPTH:
             raise _build_refusal("levels", MAX_DEPTH)
         children: dict[str, list[SelectionSetNode]] = {}
+        count = 0
         for selection_set in selection_sets:
             for node in self._list_fields(selection_set, ()):
+                count += 1
+                if depth == 1 and count > MAX_ROOT_FIELDS:
+                    raise _build_refusal("fields at the root", MAX_ROOT_FIELDS)
                 name = (node.alias or node.name).value
                 self._repeated += name in children
                 if self._repeated > MAX_REPEATED_FIELDS:
@@ -189,6 +210,7 @@ class Measure:
             raise GraphQLError(f"the fragment {name} holds itself; a fragment may not")
         if len(open_fragments) > MAX_DEPTH:
             raise _build_refusal("fragments inside each other", MAX_DEPTH)
+        self._spread.add(name)
         self._fields += 1
         if self._fields > MAX_FIELDS:
             raise _build_refusal("fields", MAX_FIELDS)
@@ -196,12 +218,27 @@ class Measure:
             yield from self._list_fields(self._fragments[name].selection_set, (*open_fragments, name))
 
 
-def _list_operations(node: DocumentNode) -> Iterator[OperationDefinitionNode]:
+def _index_definitions(
+    node: DocumentNode,
+) -> tuple[dict[str, OperationDefinitionNode], dict[str, FragmentDefinitionNode]]:
+    """By their names; an operation without one has the empty name. Raises GraphQLError for a name that is there twice,
+    since one of the two would not be counted.
+    """
+    operations: dict[str, OperationDefinitionNode] = {}
+    fragments: dict[str, FragmentDefinitionNode] = {}
     for item in node.definitions:
+        name = item.name.value if isinstance(item, ExecutableDefinitionNode) and item.name else ""
         if isinstance(item, OperationDefinitionNode):
-            yield item
-        elif not isinstance(item, ExecutableDefinitionNode):
+            if operations.setdefault(name, item) is not item:
+                raise GraphQLError(f"two operations are called {name or 'nothing'}; give each a name of its own")
+        elif isinstance(item, FragmentDefinitionNode):
+            if fragments.setdefault(name, item) is not item:
+                raise GraphQLError(f"two fragments are called {name}; give each a name of its own")
+        else:
             raise GraphQLError("a document holds operations and fragments only")
+    if len(operations) > MAX_OPERATIONS:
+        raise _build_refusal("operations", MAX_OPERATIONS)
+    return operations, fragments
 
 
 def _build_refusal(counted: str, most: int) -> GraphQLError:

@@ -109,6 +109,7 @@ class GraphExecutor:
                 {"GraphQL-Cost": f"estimated={cost}, limit={self.max_cost}"},
             )
         _require_scope(scope, caller)
+        self._documents.keep_document(document)
         return AcceptedOperation(document, node, dict(request.variables), fields, cost, scope)
 
     async def run_operation(self, operation: AcceptedOperation, calls: ServiceCalls) -> JsonObject:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from typing import Any
 
+import pytest
 from graphql import (
     GraphQLField,
     GraphQLNamedType,
@@ -168,6 +169,14 @@ def test_a_level_is_one_call_of_each_service() -> None:
         answer = asyncio.run(EXECUTOR.run_operation(operation, calls))  # type: ignore[arg-type]
         assert "errors" not in answer, answer
         assert dict(calls.made) == expected, text
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_document_is_refused_before_it_costs(name: str) -> None:
+    began = time.thread_time()
+    operation, _ = _accept(REFUSED[name])
+    assert operation is None
+    assert time.thread_time() - began < 0.5
 
 
 def test_a_thousand_hostile_documents_are_refused_in_time() -> None:

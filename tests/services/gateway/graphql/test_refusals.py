@@ -9,7 +9,8 @@ from services.gateway.graphql import documents
 from services.gateway.graphql.service_calls import ServiceCalls
 from tests.services.gateway.graphql.graph_case import GraphCase
 
-DEEP = "{ products { nodes { stock { sku } } } }"
+SAME = "products { nodes { sku } } " * 270
+"""Fields of one name, each of which the validator compares with each other."""
 REFUSED = {
     "a broken document": "{ products { nodes ",
     "an unknown field": "{ secrets }",
@@ -30,6 +31,19 @@ REFUSED = {
     "a list of nothing": "{ products(first: 0) { nodes { sku } } }",
     "a subscription": "subscription { __typename }",
     "a definition": "type Query { a: Int }",
+    "a fragment twice": "{ ...a } fragment a on Query {" + SAME + "} fragment a on Query { __typename }",
+    "an operation twice": "query a {" + SAME + "} query a { __typename }",
+    "an operation without a name twice": "{" + SAME + "} { __typename }",
+    "a fragment that nobody spreads": "{ __typename } fragment a on Query {" + SAME + "}",
+    "a circle that nobody spreads": "{ __typename } fragment a on Query {" + SAME + " ...a }",
+    "the schema, again and again": "{"
+    + " ".join(f"s{n}: __schema {{ types {{ name fields {{ name }} }} }}" for n in range(10))
+    + "}",
+    "operations": " ".join(f"query q{n} {{ __typename }}" for n in range(documents.MAX_OPERATIONS + 1)),
+    "variables used in each operation": " ".join(f"query q{n}($a: Int) {{ ...f }}" for n in range(100))
+    + " fragment f on Query { categories(first: ["
+    + "$a, " * 500
+    + "]) { nodes { name } } }",
 }
 EXPENSIVE = "{ orders(first: 100) { nodes { lines(first: 1000) { product { stock { sku } } } } } }"
 
@@ -50,10 +64,10 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[ServiceCalls]:
 
 @pytest.mark.parametrize("name", REFUSED)
 async def test_documents_that_are_refused(graph: GraphCase, name: str, made: list[ServiceCalls]) -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     answer = await graph.post(REFUSED[name])
     assert answer.status_code == 400, answer.text
-    assert time.monotonic() - began < 1
+    assert time.thread_time() - began < 1
     error = answer.json()["errors"][0]
     assert error["extensions"]["problem"]["status"] == 400
     assert error["extensions"]["problem"]["trace_id"]
