@@ -96,6 +96,19 @@ def test_a_service_can_be_of_another_version_than_the_rest() -> None:
     assert [name for name in deployments if deployments[name] != before[name]] == ["shop-catalog"]
 
 
+def test_the_gateway_alone_is_given_the_registry_of_trusted_documents() -> None:
+    by_pod = pods(rendered("kind", "--set", "graphqlRegistry.configMap=shop-documents,graphqlRegistry.key=all.json"))
+    given = {
+        name: [volume["configMap"]["name"] for volume in spec["volumes"] if volume["name"] == "graphql-registry"]
+        for name, spec in by_pod.items()
+    }
+    assert {name: maps for name, maps in given.items() if maps} == {"Deployment shop-gateway": ["shop-documents"]}
+    container = by_pod["Deployment shop-gateway"]["containers"][0]
+    folder = next(mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "graphql-registry")
+    environment = {item["name"]: item.get("value") for item in container["env"]}
+    assert environment["GATEWAY_GRAPHQL_REGISTRY"] == f"{folder}/all.json"
+
+
 def test_messaging_is_what_the_declarations_say_with_as_many_replicas_as_asked_for() -> None:
     declared = yaml.safe_load((CHARTS / "caravan/files/topology.yaml").read_text())
     manifests = rendered("production")

@@ -10,6 +10,8 @@
 {{- end -}}
 {{- $service := mergeOverwrite (deepCopy $values.defaults) $given -}}
 {{- if not $service.backendSecrets }}{{ $_ := set $service "backendSecrets" $values.backends.keys }}{{ end -}}
+{{- $registry := and (eq .name "gateway") $values.graphqlRegistry.configMap -}}
+{{- if $registry }}{{ $_ := set $service.env "GATEWAY_GRAPHQL_REGISTRY" (printf "/etc/caravan/graphql/%s" $values.graphqlRegistry.key) }}{{ end -}}
 {{- $ownKeys := list -}}
 {{- range $values.backends.ownKeys }}{{ if not (has . $service.backendSecrets) }}{{ $ownKeys = append $ownKeys . }}{{ end }}{{ end -}}
 {{- $_ := set $service "ownKeys" $ownKeys -}}
@@ -43,6 +45,10 @@
 {{- if and (not $values.backends.embedded) (include "caravan.certificateSources" $tls) -}}
 {{- $volumes = append $volumes (include "caravan.certificateVolume" $tls) -}}
 {{- $mounts = append $mounts (include "caravan.certificateMount" .) -}}
+{{- end -}}
+{{- if $registry -}}
+{{- $volumes = append $volumes (printf "- {name: graphql-registry, configMap: {name: %s}}" (toJson $registry)) -}}
+{{- $mounts = append $mounts "- {name: graphql-registry, mountPath: /etc/caravan/graphql, readOnly: true}" -}}
 {{- end -}}
 {{- $result = merge $result (dict "volumes" (join "\n" $volumes) "volumeMounts" (join "\n" $mounts)) -}}
 {{ toYaml $result }}
