@@ -106,6 +106,34 @@ async def test_lists_page_through_all_orders_of_the_customer(shop: Shop) -> None
     assert found == expected[::-1]
 
 
+async def test_a_full_list_has_what_each_order_shows(shop: Shop) -> None:
+    user = new_id()
+    who = shop.issue_headers("customer", user)
+    expected = [await create_order(shop, user) for _ in range(3)]
+    somebody_elses = await create_order(shop, new_id())
+    cancelled = await shop.client.post(f"/v1/orders/{expected[0]}/cancel", headers=who)
+    assert cancelled.status_code == 202, cancelled.text
+    versions = dict.fromkeys(expected, 1) | {expected[0]: 2}
+    shown = {
+        key: (await shop.client.get(f"/v1/orders/{key}?min_version={version}", headers=who)).json()
+        for key, version in versions.items()
+    }
+    found, cursor = [], ""
+    while True:
+        page = (await shop.client.get(f"/v1/orders?view=full&limit=2{cursor}", headers=who)).json()
+        found += page["items"]
+        if page["next_cursor"] is None:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    assert found == [shown[key] for key in reversed(expected)]
+    assert all(item["lines"] for item in found)
+    for status in {item["status"] for item in found}:
+        page = (await shop.client.get(f"/v1/orders?view=full&status={status}", headers=who)).json()
+        assert page["items"] == [item for item in found if item["status"] == status]
+    staff = (await shop.client.get("/v1/orders?view=full&limit=100", headers=shop.issue_headers("staff"))).json()
+    assert somebody_elses in {item["id"] for item in staff["items"]}
+
+
 async def test_events_can_be_neither_changed_nor_deleted(shop: Shop) -> None:
     order_id = await create_order(shop, new_id())
     for statement in ("UPDATE event SET actor = 'nobody' WHERE stream = $1", "DELETE FROM event WHERE stream = $1"):

@@ -13,6 +13,7 @@ from services.gateway.settings import Settings
 from services.gateway.streams import LiveStreams
 from tests.services.gateway.graphql.graph_case import GraphCase
 from tests.services.gateway.stand_ins import listening
+from tests.support.shop import wait_until
 
 ORDER = (
     "subscription($id: UUID!, $after: Int! = 0) { orderChanges(orderId: $id, afterVersion: $after) { version status } }"
@@ -103,9 +104,7 @@ async def test_subscriptions_are_live_streams_with_their_bounds(
     async def is_given_back() -> bool:
         return not streams.open_streams
 
-    async with asyncio.timeout(20):
-        while not await is_given_back():
-            await asyncio.sleep(0.05)
+    await wait_until(is_given_back, seconds=20)
 
 
 async def test_a_stream_that_its_service_ends_is_not_complete(
