@@ -39,7 +39,7 @@ NO_QUERY = {
 
 def _list_rest_operations() -> dict[str, dict[str, Any]]:
     """Of the services that the graph has: a new one may do without."""
-    names = {entry.service for entry in (*READS.values(), *WRITES.values())}
+    names = {read.service for read in READS.values()} | {write.service for write in WRITES.values()}
     routers = {service.name: service.routers for service in load_services(SERVICES) if service.name in names}
     routers["gateway"] = (dead_letters.router, job_admin.router)
     operations: dict[str, dict[str, Any]] = {}
