@@ -26,6 +26,8 @@ RETRY_SECONDS = (1.0, 5.0)
 """Between these a client waits before it connects again: those whose streams end together don't come back together."""
 END_JITTER = 0.1
 HEARTBEAT = b": still here\n\n"
+NOTHING_MORE = b": nothing more\n\n"
+"""After the last change: this stream has not ended for its time alone, and connecting again brings nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ class LiveHub:
                         yield unsent[0].frame if len(unsent) == 1 else b"".join([change.frame for change in unsent])
                         continue  # there may be more by now
                     if topic.changes and topic.changes[-1].is_last:
+                        yield NOTHING_MORE
                         return
                 if now >= ends_at:
                     return

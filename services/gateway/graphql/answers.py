@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from caravan.errors import ServiceUnavailable
+from caravan.live_streams import NOTHING_MORE
 from services.gateway.graphql.policy import JsonObject
 
 
@@ -61,6 +62,8 @@ class EventReader:
         self.status = 0
         self.body = b""
         """What has come and is no whole event yet."""
+        self.has_ended = False
+        """Nothing more can come: the service has said so."""
 
     async def send_message(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -71,6 +74,7 @@ class EventReader:
             return
         *blocks, self.body = self.body.split(b"\n\n")
         for block in blocks:
+            self.has_ended |= block + b"\n\n" == NOTHING_MORE
             data = [line[6:] for line in block.split(b"\n") if line.startswith(b"data: ")]
             # After `reset` the changes come from the first again, and their versions say so.
             if data and not block.startswith(b"event: reset"):

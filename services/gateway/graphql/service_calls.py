@@ -95,18 +95,17 @@ class ServiceCalls:
         finally:
             self._reads.clear()
 
-    async def listen(self, service: str, path: str, after: int, *, is_endless: bool = False) -> AsyncIterator[Any]:
-        """The events of a live stream, as they come, those after a version. `is_endless`: there is always more to come,
-        and when the service ends it, this is an interruption.
-        """
+    async def listen(self, service: str, path: str, after: int) -> AsyncIterator[Any]:
+        """The events of a live stream, as they come, those after a version."""
         events: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(MAX_WAITING_EVENTS)
-        task = asyncio.ensure_future(self._forward_stream(service, path, after, EventReader(events)))
+        answer = EventReader(events)
+        task = asyncio.ensure_future(self._forward_stream(service, path, after, answer))
         try:
             while (event := await events.get()) is not None:
                 if isinstance(event, Exception):
                     raise event
                 yield orjson.loads(event)
-            self.was_interrupted |= is_endless
+            self.was_interrupted = not answer.has_ended
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -139,7 +138,6 @@ class ServiceCalls:
             answer.check_status(service)
         except httpx2.TransportError as error:
             log.warning("a live stream was interrupted", target=service, error=repr(error))
-            self.was_interrupted = True
             await answer.events.put(None)
         except Exception as error:  # it is raised where the events are read
             await answer.events.put(error)

@@ -42,7 +42,7 @@ async def _watch_order(
 
 async def _watch_stock(root: PARENT, info: Info[Any, Any], sku: str) -> AsyncGenerator[StockChange, None]:
     path = fill_path("/v1/stock/{sku}/events", {"sku": sku})
-    async for event in info.context.calls.listen("inventory", path, 0, is_endless=True):
+    async for event in info.context.calls.listen("inventory", path, 0):
         yield event
 
 
