@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -23,7 +23,7 @@ def raise_if_cancelled(error: BaseException) -> None:
         raise asyncio.CancelledError from error
 
 
-async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel until each has ended, whatever a library makes of the first cancellation."""
     pending = {task for task in tasks if not task.done()}
     while pending:

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings
 from redis.asyncio import Redis
 
 from caravan.auth import TokenVerifier
+from caravan.cache import Cache, SharedCache
 from caravan.client import BoundOperation, OperationClient
 from caravan.clock import Clock
 from caravan.consumers import Consumers
@@ -51,6 +52,7 @@ class ServiceContext(Generic[S, P]):
     call: OperationClient
     redis: Redis
     changes: ChangeNotifications
+    cache: SharedCache
     clock: Clock
     secret: str
     """The master secret: derive from it with `caravan.derivation.derive_secret`, never use it as it is."""
@@ -122,6 +124,7 @@ class Service:
     consumers: Consumers | None = None
     channels: tuple[Channel, ...] = ()
     operations: tuple[BoundOperation, ...] = ()
+    caches: tuple[Cache, ...] = ()
     settings: type[BaseSettings] | None = None
     periodic_tasks: tuple[PeriodicTask, ...] = ()
     jobs: Jobs | None = None

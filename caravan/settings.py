@@ -73,6 +73,13 @@ class Settings(BackendSettings):
             "or `caravan topology apply` does, and a process waits until they are there."
         ),
     )
+    cache: bool = Field(
+        True,
+        description=(
+            "Keep answers in Redis (docs/explanation/cache.md). False: each is computed, and invalidations are still "
+            "sent, for processes that keep them."
+        ),
+    )
     start_seconds: float = Field(
         120.0,
         gt=0,

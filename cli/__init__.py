@@ -24,6 +24,7 @@ COMMANDS = {
     "replay": CommandEntry("commands:replay", "Place the invoices of such files as orders, and compare the books."),
     "status": CommandEntry("commands:status", "Show who runs, what waits, what was given up."),
     "projections": CommandEntry("groups:projections", "Read models: list them, build one anew from the events."),
+    "cache": CommandEntry("commands:cache", "What is kept in the shared cache, and what voids it."),
     "failures": CommandEntry("groups:failures", "Messages and jobs that were given up: look, redrive, discard."),
     "jobs": CommandEntry("groups:jobs", "Background jobs and their queues: look, retry, promote, remove, pause."),
     "topology": CommandEntry(

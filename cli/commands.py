@@ -61,6 +61,16 @@ def migrate() -> None:
     command.migrate_databases()
 
 
+def cache(output: Output = "table") -> None:
+    """What the services keep in the shared cache: what each entry holds, what voids it, and how old it may be.
+
+    Reads the declarations; needs no running service.
+    """
+    from cli import cache as command
+
+    command.list_caches(output)
+
+
 def seed(url: Url = None, max_wait_seconds: MaxWait = MAX_WAIT_SECONDS) -> None:
     """Fill an empty shop with a small catalogue that has stock; one that has products is left as it is."""
     from cli import seed as command

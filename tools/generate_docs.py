@@ -31,6 +31,7 @@ from services.gateway.known_services import list_channels
 from services.gateway.reference.asyncapi import build_asyncapi
 from services.registry import load_services
 from tools import chart_facts, public_documents, service_lists
+from tools.cache_page import render_caches
 from tools.message_schemas import (
     build_schema,
     find_violations,
@@ -50,6 +51,7 @@ def render_pages() -> dict[str, str]:
     return {
         "docs/reference/messages.md": render_messages(services),
         "docs/reference/settings.md": render_settings(services),
+        "docs/reference/cache.md": NOTE + render_caches(services),
         ".env.example": render_env_example(services),
         "charts/caravan/files/services.yaml": chart_facts.render_services(services),
         "charts/caravan/files/topology.yaml": chart_facts.render_topology(),

@@ -1,9 +1,11 @@
-"""HTTP as all services speak it: the application and its middleware, problem documents, pages, entity tags, streams.
+"""HTTP as all services speak it: the application and its middleware, problem documents, pages, entity tags, streams,
+and answers from the cache.
 
 Services import from here; the modules beside know each other only.
 """
 
 from caravan.http.app import SLOW_READ, create_app
+from caravan.http.cached import CACHED_HEADERS, IfNoneMatch, format_cache_status, make_cached_response
 from caravan.http.content_negotiation import choose_content_type
 from caravan.http.context import Injected
 from caravan.http.head import answer_head
@@ -33,6 +35,7 @@ from caravan.http.pagination import (
     make_json_response,
     make_page_response,
     parse_text_part,
+    render_page,
 )
 from caravan.http.parameters import FREE_PARAMETERS
 from caravan.http.problems import (
@@ -48,6 +51,7 @@ from caravan.http.streams import EVENT_STREAM_TYPE, EventStream
 
 __all__ = [
     "BODY_BOUNDED",
+    "CACHED_HEADERS",
     "EVENT_STREAM_TYPE",
     "FORWARDER_HEADER",
     "FREE_PARAMETERS",
@@ -58,6 +62,7 @@ __all__ = [
     "CursorParameter",
     "EventStream",
     "IfMatch",
+    "IfNoneMatch",
     "Injected",
     "Limit",
     "ProblemDocument",
@@ -79,11 +84,14 @@ __all__ = [
     "document_html_responses",
     "encode_cursor",
     "format_allow_header",
+    "format_cache_status",
     "format_entity_tag",
     "is_task_exit",
+    "make_cached_response",
     "make_json_response",
     "make_page_response",
     "make_problem_response",
     "parse_text_part",
     "render_html_page",
+    "render_page",
 ]

@@ -9,6 +9,12 @@ _TEXT = {"type": "string"}
 HEADERS: dict[str, dict[str, Any]] = {
     "Allow": {"description": "the methods that are served here", "required": True, "schema": _TEXT},
     "Cache-Control": {"description": "who may keep the answer, and for how long", "schema": _TEXT},
+    "Cache-Status": {
+        "description": "whether the shared cache had the answer (RFC 9211): `hit` with the seconds that it may still "
+        "be served, or `fwd=miss`, or `fwd=bypass` without the cache",
+        "required": True,
+        "schema": {**_TEXT, "pattern": "^Caravan; (hit; ttl=[0-9]+(; collapsed)?|fwd=(miss|bypass))$"},
+    },
     "Content-Disposition": {"description": "a name for the file, where the answer is one", "schema": _TEXT},
     "ETag": {
         "description": "the version, for `If-Match`",

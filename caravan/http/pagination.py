@@ -45,16 +45,22 @@ def parse_text_part(part: Any) -> str:
 def make_page_response(
     rows: Sequence[R], limit: int, to_item: Callable[[R], BaseModel], to_position: Callable[[R], Sequence[Any]]
 ) -> Response:
-    """A page of a list. `rows` were asked for with one more than `limit`: whether more follow is seen there, never
-    guessed from a full page.
+    """A page of a list, as `render_page` makes it."""
+    return make_json_response(render_page(rows, limit, to_item, to_position))
+
+
+def render_page(
+    rows: Sequence[R], limit: int, to_item: Callable[[R], BaseModel], to_position: Callable[[R], Sequence[Any]]
+) -> bytes:
+    """A page of a list as JSON. `rows` were asked for with one more than `limit`: whether more follow is seen there,
+    never guessed from a full page.
 
     `to_position` gives the parts of the cursor that follows a row; times and UUIDs may be among them.
     """
     page_rows = rows[:limit]
     next_cursor = encode_cursor(*to_position(page_rows[-1])) if len(rows) > limit else None
-    return make_json_response(
-        Page[Any].model_construct(items=[to_item(row) for row in page_rows], next_cursor=next_cursor)
-    )
+    page = Page[Any].model_construct(items=[to_item(row) for row in page_rows], next_cursor=next_cursor)
+    return page.model_dump_json().encode()
 
 
 def format_entity_tag(version: int) -> str:

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from caravan import environment
 from caravan.auth import TokenVerifier, issue_internal_token
 from caravan.bus import Bus
+from caravan.cache import SharedCache
 from caravan.client import LocalOperation, Operation, OperationClient
 from caravan.clock import Clock
 from caravan.database import Database
@@ -53,6 +54,7 @@ class ContextFactory:
     app: ProcessApp
     redis: Redis
     changes: ChangeNotifications
+    cache: SharedCache
     http: httpx2.AsyncClient
     local_operations: dict[Operation[Any, Any], LocalOperation]
     wake_events: dict[str, asyncio.Event]
@@ -68,6 +70,7 @@ class ContextFactory:
             call=call,
             redis=self.redis,
             changes=self.changes,
+            cache=self.cache,
             clock=self.clock,
             secret=self.backends.secret,
             url=self.url,

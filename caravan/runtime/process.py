@@ -18,6 +18,7 @@ from redis.asyncio import ConnectionPool, Redis
 
 from caravan import environment, failpoint, telemetry
 from caravan.bus import BackgroundTask, Bus, Subscription
+from caravan.cache import SharedCache
 from caravan.client import LocalOperation, Operation
 from caravan.clock import Clock, utc_now
 from caravan.concurrency import end_tasks
@@ -152,6 +153,9 @@ class Process:
         http = await self._stack.enter_async_context(
             httpx2.AsyncClient(timeout=30, limits=httpx2.Limits(max_connections=200, max_keepalive_connections=50))
         )
+        changes = ChangeNotifications(redis, subscriber)
+        cache = SharedCache(redis, changes, is_enabled=self.kernel_settings.cache)
+        self._stack.push_async_callback(cache.close)
         return ContextFactory(
             kernel_settings=self.kernel_settings,
             backends=self.backends,
@@ -163,7 +167,8 @@ class Process:
             discovery=self.discovery,
             app=self.app,
             redis=redis,
-            changes=ChangeNotifications(redis, subscriber),
+            changes=changes,
+            cache=cache,
             http=http,
             local_operations=self._local_operations,
             wake_events=self._wake_events,

@@ -64,7 +64,21 @@ CALL_DURATION = Histogram(
 )
 BREAKER_STATE = Gauge("caravan_breaker_state", "0 closed, 1 half-open, 2 open", ["service", "target"])
 CALL_RETRIES = Counter("caravan_call_retries_total", "Calls tried again", ["service", "target"])
-CACHE_REQUESTS = Counter("caravan_cache_requests_total", "Reads of a cache in Redis: hit, miss", ["service", "result"])
+CACHE_REQUESTS = Counter(
+    "caravan_cache_requests_total",
+    "Reads of a cache: hit, stale (served while it is refreshed), miss, collapsed (another reader computed it), bypass "
+    "(computed without Redis)",
+    ["service", "result"],
+)
+CACHE_FILL_DURATION = Histogram(
+    "caravan_cache_fill_seconds",
+    "Computing an entry: stored, fenced (invalidated meanwhile), lost (took longer than its lease), too_large, failed, "
+    "unavailable",
+    ["service", "cache", "result"],
+    buckets=BUCKETS,
+)
+CACHE_INVALIDATIONS = Counter("caravan_cache_invalidations_total", "Invalidations of tags, by kind of tag", ["tag"])
+CACHE_AVAILABLE = Gauge("caravan_cache_available", "0 while this process can't use the Redis of the cache")
 LIVE_STREAMS = Gauge("caravan_live_streams", "Live streams of a subject that this process serves", ["subject"])
 LIVE_DELIVERIES = Counter("caravan_live_deliveries_total", "Changes handed to live streams", ["subject"])
 LIVE_RESETS = Counter("caravan_live_resets_total", "Live streams that had to begin anew", ["subject"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from caravan.concurrency import DataLoader
 from caravan.service import DatabaseDeclaration, PeriodicTask, Service
-from services.catalog import messages
+from services.catalog import caches, messages
 from services.catalog.api import categories, listing, products, watches
 from services.catalog.client import GET_OFFERS, Offer
 from services.catalog.consumers import consume
@@ -27,6 +27,7 @@ service = Service(
     consumers=consume,
     channels=messages.CHANNELS,
     operations=(GET_OFFERS.bind(read.get_offers),),
+    caches=caches.CACHES,
     settings=Settings,
     periodic_tasks=(PeriodicTask("notify-watchers", 5.0, watch.notify_watchers),),
     open_resources=open_resources,

@@ -32,7 +32,7 @@ async def list_for_user(context: RecommendationsContext, request: Recommendation
 async def get_recommendations(context: RecommendationsContext, user_id: UUID, limit: int) -> tuple[bytes, bool]:
     """A user's list as JSON, and whether the cache had it."""
     entry = await context.resources.read_list(user_id, limit)
-    CACHE_REQUESTS.labels(context.service, "hit" if entry.body else "miss").inc()
+    CACHE_REQUESTS.labels(context.service, "recommendations.lists", "hit" if entry.body else "miss").inc()
     if entry.body:
         return entry.body, True
     body = (await _compute_list(context, user_id, limit)).model_dump_json().encode()

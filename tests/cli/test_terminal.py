@@ -17,6 +17,7 @@ from rich.console import Console
 
 from caravan.printable import escape_unprintable
 from cli import COMMANDS, load_command, terminal
+from cli.cache import list_caches
 from cli.projections import list_projections
 from cli.up import _format_event
 
@@ -167,6 +168,17 @@ def test_each_command_that_help_lists_is_there(name: str) -> None:
 def test_the_read_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     list_projections()
     assert "order_summary  orders\n" in capsys.readouterr().out
+
+
+def test_what_is_cached_is_listed_with_what_voids_it(capsys: pytest.CaptureFixture[str]) -> None:
+    list_caches("table")
+    table = capsys.readouterr().out
+    assert "catalog.product-lists\n" in table
+    assert "product:<sku>, products-of:<category>, products\n" in table
+    assert re.search(r"^products-of:<category> .* product-updated$", table, re.MULTILINE)
+    list_caches("json")
+    documents = {document["name"]: document for document in json.loads(capsys.readouterr().out)}
+    assert documents["catalog.product-lists"]["seconds"] == 60
 
 
 def test_an_error_that_nobody_foresaw_is_shown_as_text_too() -> None:

@@ -1,20 +1,36 @@
 """The catalogue: search, filters and pages."""
 
+import hashlib
 import math
 import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from caravan.auth import Anyone
+from caravan.cache import Fill
 from caravan.errors import Forbidden, InvalidRequest
-from caravan.http import FREE_PARAMETERS, CursorParameter, Injected, Limit, decode_cursor, make_page_response
+from caravan.http import (
+    CACHED_HEADERS,
+    FREE_PARAMETERS,
+    CursorParameter,
+    IfNoneMatch,
+    Injected,
+    Limit,
+    decode_cursor,
+    document_headers,
+    make_cached_response,
+    make_json_response,
+    render_page,
+)
 from caravan.schemas import Page
 from caravan.times import parse_time
 from services.catalog import model
 from services.catalog.api.documents import parse_text, to_item
+from services.catalog.caches import PRODUCT_LISTS, list_tags_of_list
 from services.catalog.schemas import CategoryName, ProductItem, Sort
 from services.catalog.store import products
 from services.catalog.use_cases import CatalogContext
@@ -25,7 +41,15 @@ MAX_FILTERS = 10
 MAX_SKUS = 100
 
 
-@router.get("/v1/products", response_model=Page[ProductItem], openapi_extra={FREE_PARAMETERS: "attr."})
+@router.get(
+    "/v1/products",
+    response_model=Page[ProductItem],
+    responses={
+        **document_headers(200, *CACHED_HEADERS),
+        **document_headers(304, *CACHED_HEADERS, description="Not changed since the ETag in If-None-Match"),
+    },
+    openapi_extra={FREE_PARAMETERS: "attr."},
+)
 async def list_products(
     request: Request,
     context: Injected[CatalogContext],
@@ -55,6 +79,7 @@ async def list_products(
     withdrawn: Annotated[bool, Query(description="the withdrawn ones instead; for staff")] = False,
     limit: Limit = 20,
     cursor: CursorParameter = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The catalogue, in pages that stay stable while products are added. `attr.<name>=<value>` keeps products with that
     attribute, or with a list that holds it; the name given twice means either value.
@@ -71,10 +96,31 @@ async def list_products(
             "sort=relevance needs a search", errors=[{"field": "query.sort", "rule": "relevance needs a search"}]
         )
     position = decode_cursor(cursor, _require_sort_key(sort_key), CURSOR_PARSERS[sort_key], parse_text)
+
+    async def fill_page() -> Fill:
+        page = await _build_page(context, filters, sort_key, position, limit)
+        return Fill(page, list_tags_of_list(category, filters.skus))
+
+    if withdrawn:
+        return make_json_response((await fill_page()).value or b"")
+    answer = await context.cache.read(PRODUCT_LISTS, _build_key(filters, sort_key, position, limit), fill_page)
+    return make_cached_response(answer, if_none_match)
+
+
+async def _build_page(
+    context: CatalogContext, filters: products.ProductFilter, sort_key: str, position: list[Any] | None, limit: int
+) -> bytes:
     matches = await products.search_products(
         context.database, filters, sort_key, (position[1], position[2]) if position else None, limit + 1
     )
-    return make_page_response(matches, limit, lambda row: to_item(row[0]), lambda row: (sort_key, row[1], row[0].sku))
+    return render_page(matches, limit, lambda row: to_item(row[0]), lambda row: (sort_key, row[1], row[0].sku))
+
+
+def _build_key(filters: products.ProductFilter, sort_key: str, position: list[Any] | None, limit: int) -> str:
+    parts = orjson.dumps(
+        [filters.search, filters.category, filters.skus, filters.attributes, sort_key, position, limit]
+    )
+    return hashlib.blake2b(parts, digest_size=16).hexdigest()
 
 
 def _require_sort_key(sort_key: str) -> Callable[[Any], str]:

@@ -9,6 +9,7 @@ from caravan.database import UnitOfWork
 from caravan.errors import Conflict, InvalidRequest, NotFound
 from caravan.money import Money
 from services.catalog import model
+from services.catalog.caches import list_tags_of_product
 from services.catalog.messages import PRODUCT_UPDATED
 from services.catalog.model import Category, Product
 from services.catalog.schemas import (
@@ -127,8 +128,16 @@ async def _check_attributes(uow: UnitOfWork, products: Sequence[Product]) -> Non
 
 
 async def _publish_changes(context: CatalogContext, uow: UnitOfWork, changes: Sequence[Change]) -> None:
-    """Publish the changes, record the new prices, and raise alerts for those who wait for a lower one."""
+    """Publish the changes, record the new prices, raise alerts for those who wait for a lower one, and void what the
+    cache has of these products.
+    """
     price_drops = [after for before, after in changes if model.can_cost_less(before, after)]
+    tags = {
+        tag
+        for before, after in changes
+        for tag in list_tags_of_product(after.sku, {after.category, *([before.category] if before else [])})
+    }
+    uow.run_after_commit(lambda: context.cache.invalidate(tags))
     for before, after in changes:
         uow.emit(PRODUCT_UPDATED, model.build_product_updated(before, after), key=after.sku)
         _audit_change(uow, before, after)
