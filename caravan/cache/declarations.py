@@ -10,7 +10,8 @@ from typing import Literal
 from caravan.messages import Channel
 
 MAX_SECONDS = 3600.0
-"""The longest life of an entry. Stamps of tags live twice as long (`server.py`)."""
+"""The longest life of an entry."""
+MAX_LEASE_SECONDS = 30.0
 MAX_TAGS = 1000
 _SEPARATOR = "\n"
 """Divides the tags of an entry in Redis."""
@@ -67,6 +68,8 @@ class Cache:
     def __post_init__(self) -> None:
         if not 0 < self.seconds <= MAX_SECONDS or not 0 < self.negative_seconds <= MAX_SECONDS:
             raise ValueError(f"{self.name}: an entry lives more than 0 and at most {MAX_SECONDS:g} s")
+        if not 0 < self.lease_seconds <= MAX_LEASE_SECONDS:
+            raise ValueError(f"{self.name}: a lease lasts more than 0 and at most {MAX_LEASE_SECONDS:g} s")
 
     @property
     def service(self) -> str:

@@ -3,7 +3,8 @@
 An entry is a hash with its value, its tags and the moment at which its computation began. A tag is a stamp: the moment
 of its last invalidation. An entry is current while each of its tags has a stamp that is older than the entry; a stamp
 that is missing counts as an invalidation, because Redis may have evicted it. So an invalidation writes one key, however
-many entries hold the tag, and a computation that began before it can't be stored or served after it.
+many entries hold the tag, and a computation that began before it can't be stored or served after it. A stamp is kept as
+long as an entry holds its tag, and a minute at least.
 
 Moments are Redis' clock, and always rise: where that clock was set back, the next moment is the last one plus a
 microsecond. No process' own clock is used.
@@ -25,11 +26,12 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
-from caravan.cache.declarations import MAX_SECONDS
+from caravan.cache.declarations import MAX_LEASE_SECONDS
 
+FENCE_SECONDS = 2 * MAX_LEASE_SECONDS
+"""How long the stamp of a tag that no entry holds is kept, for computations that are under way."""
 TIMEOUT_SECONDS = 1.0
 """Only readers of the moment at which Redis goes away wait for it; a machine under load answers well within it."""
-STAMP_SECONDS = 2 * MAX_SECONDS
 JITTER = 0.2
 """Entries that were made together end apart: a life is up to this share shorter than declared."""
 REFRESH_SHARE = 0.75
@@ -103,6 +105,10 @@ local function end_lease(entry, channel, message)
   return true
 end
 
+local function keep_stamp(key, milliseconds)
+  if redis.call('PTTL', key) < tonumber(milliseconds) then redis.call('PEXPIRE', key, milliseconds) end
+end
+
 local function store_entry(entry, started, lease_epoch, evictions, life, refresh, stamp_life, tags, has_value, value)
   if lease_epoch ~= epoch then return 'lost' end
   local made_at = tonumber(started)
@@ -112,7 +118,7 @@ local function store_entry(entry, started, lease_epoch, evictions, life, refresh
   for index = 1, #keys do
     if stamps[index] then
       is_fenced = is_fenced or tonumber(stamps[index]) >= made_at
-      redis.call('PEXPIRE', keys[index], stamp_life)
+      keep_stamp(keys[index], stamp_life)
     elseif has_evicted then
       is_fenced = true
       redis.call('SET', keys[index], string.format('%.0f', tick()), 'PX', stamp_life)
@@ -141,7 +147,10 @@ elseif ARGV[1] == 'release' then
   return end_lease(KEYS[2], ARGV[5], ARGV[6]) and 'released' or 'lost'
 elseif ARGV[1] == 'invalidate' then
   local stamp = string.format('%.0f', tick())
-  for index = 6, #ARGV do redis.call('SET', 'cache:tag:' .. ARGV[index], stamp, 'PX', ARGV[5]) end
+  for index = 6, #ARGV do
+    local key = 'cache:tag:' .. ARGV[index]
+    redis.call('SET', key, stamp, 'PX', math.max(redis.call('PTTL', key), tonumber(ARGV[5])))
+  end
   return 'invalidated'
 elseif ARGV[1] == 'void' then
   redis.call('HSET', META, 'epoch', fresh_epoch)
@@ -211,7 +220,7 @@ class CacheServer:
             lease.evictions,
             _to_milliseconds(life),
             _to_milliseconds(life * REFRESH_SHARE),
-            _to_milliseconds(STAMP_SECONDS),
+            _to_milliseconds(life + FENCE_SECONDS),
             "\n".join(sorted(tags)),
             "0" if value is None else "1",
             value or b"",
@@ -223,7 +232,7 @@ class CacheServer:
         await self._run_script("release", lease.token, [key], [*_build_wake_message(key)])
 
     async def invalidate_tags(self, tags: Collection[str]) -> None:
-        await self._run_script("invalidate", "", [], [_to_milliseconds(STAMP_SECONDS), *tags])
+        await self._run_script("invalidate", "", [], [_to_milliseconds(FENCE_SECONDS), *tags])
 
     async def void_all(self) -> None:
         """Every entry, at once."""

@@ -56,9 +56,10 @@ class SharedCache:
         return answer
 
     async def _read(self, cache: Cache, entry_key: str, compute: Compute) -> CachedAnswer:
-        wait_end = time.monotonic() + WAIT_LEASES * cache.lease_seconds
+        clock = asyncio.get_running_loop().time
+        wait_end = clock() + WAIT_LEASES * cache.lease_seconds
         poll_seconds, is_first = FIRST_POLL_SECONDS, True
-        while self._is_enabled and self._recovery is None and time.monotonic() < wait_end:
+        while self._is_enabled and self._recovery is None and clock() < wait_end:
             try:
                 [entry] = await self._entries.load_many([(entry_key, cache.lease_seconds)])
             except CacheUnavailable as error:
@@ -75,7 +76,7 @@ class SharedCache:
                     self._start_fill(entry_key, self._fill_entry(cache, entry_key, compute, lease))
                 )
                 return CachedAnswer(fill.value, "miss")
-            await self._wait_for_entry(entry_key, min(poll_seconds, wait_end - time.monotonic()))
+            await self._wait_for_entry(entry_key, min(poll_seconds, wait_end - clock()))
             poll_seconds, is_first = min(poll_seconds * 2, LAST_POLL_SECONDS), False
         return CachedAnswer((await self._compute_alone(entry_key, compute)).value, "bypass")
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from caravan.cache import Fill, TagKind, list_tag_kinds
-from caravan.cache.declarations import MAX_SECONDS, MAX_TAGS
+from caravan.cache.declarations import MAX_LEASE_SECONDS, MAX_SECONDS, MAX_TAGS
 from tests.caravan.cache.conftest import LAMP, LAMPS
 
 
@@ -27,6 +27,11 @@ def test_no_entry_lives_longer_than_the_stamps_of_its_tags(seconds: float) -> No
         replace(LAMPS, seconds=seconds)
     with pytest.raises(ValueError, match=r"shop\.lamps"):
         replace(LAMPS, negative_seconds=seconds)
+
+
+def test_no_lease_outlives_the_stamps_that_fence_it() -> None:
+    with pytest.raises(ValueError, match="lease"):
+        replace(LAMPS, lease_seconds=MAX_LEASE_SECONDS + 1)
 
 
 def test_releases_whose_values_differ_share_no_entry() -> None:

@@ -7,7 +7,8 @@ import pytest
 from redis.asyncio import Redis
 
 from caravan.cache import server
-from caravan.cache.server import META, CacheServer, CacheUnavailable, EntryState
+from caravan.cache.declarations import MAX_LEASE_SECONDS
+from caravan.cache.server import FENCE_SECONDS, META, CacheServer, CacheUnavailable, EntryState
 
 KEY = "cache:shop.lamps:1:a"
 
@@ -88,6 +89,16 @@ async def test_every_stamp_outlives_the_entry(cache_server: CacheServer, redis: 
         assert await redis.pttl(f"cache:tag:{tag}") > life
 
 
+async def test_a_stamp_that_no_entry_holds_is_kept_for_computations_under_way(
+    cache_server: CacheServer, redis: Redis
+) -> None:
+    await cache_server.invalidate_tags(["a"])
+    assert MAX_LEASE_SECONDS < await redis.ttl("cache:tag:a") <= FENCE_SECONDS
+    await store(cache_server, await read(cache_server), "a", seconds=1000)
+    await cache_server.invalidate_tags(["a"])
+    assert await redis.ttl("cache:tag:a") > 800, "not shortened: the entry is still there, and must stay void"
+
+
 async def test_all_entries_can_be_voided_at_once(cache_server: CacheServer) -> None:
     await store(cache_server, await read(cache_server), "a")
     state = await read(cache_server, KEY + "other")
@@ -130,7 +141,8 @@ async def test_an_invalidation_writes_one_key_for_a_tag_whoever_holds_it(
     after = await count_calls()
     calls = {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
     assert calls == {
-        f"cmdstat_{name}": number for name, number in {"evalsha": 1, "hget": 2, "time": 1, "hset": 1, "set": 1}.items()
+        f"cmdstat_{name}": number
+        for name, number in {"evalsha": 1, "hget": 2, "time": 1, "hset": 1, "set": 1, "pttl": 1}.items()
     }
     assert (await read(cache_server, f"{KEY}7")).state == "miss"
 
