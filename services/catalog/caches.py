@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from caravan.cache import Cache, TagKind
 from services.catalog.messages import PRODUCT_UPDATED
+from services.inventory.caches import STOCK
 
 PRODUCT = TagKind("product", "sku", (PRODUCT_UPDATED,), "the product was made, changed or withdrawn")
 PRODUCTS_OF = TagKind(
@@ -22,7 +23,17 @@ PRODUCT_LISTS = Cache(
     "public",
     seconds=60.0,
 )
-CACHES = (PRODUCT_LISTS,)
+PRODUCT_PAGES = Cache(
+    "catalog.product-pages",
+    "a product with its stock, for its page; withdrawn ones too, which only staff is shown",
+    "sku",
+    (PRODUCT, STOCK),
+    "public",
+    seconds=10.0,
+)
+WITHOUT_STOCK_SECONDS = 1.0
+"""The life of a page that was made while inventory did not answer."""
+CACHES = (PRODUCT_LISTS, PRODUCT_PAGES)
 
 
 def list_tags_of_list(category: str | None, skus: Iterable[str] | None) -> frozenset[str]:

@@ -6,7 +6,15 @@ from fastapi import APIRouter, Path
 from fastapi.responses import Response
 
 from caravan.auth import Customer
-from caravan.http import Injected, Limit, document_headers, make_json_response
+from caravan.http import (
+    CACHED_HEADERS,
+    IfNoneMatch,
+    Injected,
+    Limit,
+    document_headers,
+    make_cached_response,
+    make_json_response,
+)
 from services.recommendations import use_cases
 from services.recommendations.client import Recommendations
 from services.recommendations.use_cases import RecommendationsContext
@@ -19,15 +27,21 @@ Sku = Annotated[str, Path(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9][A-
 @router.get(
     "/v1/recommendations",
     response_model=Recommendations,
-    responses=document_headers(200, "X-Cache", description="the best first, each with the rule that fired"),
+    responses={
+        **document_headers(
+            200, "X-Cache", *CACHED_HEADERS, description="the best first, each with the rule that fired"
+        ),
+        **document_headers(304, *CACHED_HEADERS, description="Not changed since the ETag in If-None-Match"),
+    },
 )
 async def list_recommendations(
-    context: Injected[RecommendationsContext], caller: Customer, limit: Limit = 10
+    context: Injected[RecommendationsContext], caller: Customer, limit: Limit = 10, if_none_match: IfNoneMatch = None
 ) -> Response:
     """For you: what goes with what you bought, what you buy again and again, and what sells; only what is in stock."""
-    body, is_cached = await use_cases.get_recommendations(context, caller.user_id, limit)
-    return make_json_response(
-        body, headers={"X-Cache": "hit" if is_cached else "miss", "Cache-Control": "private, no-store"}
+    answer = await use_cases.get_recommendations(context, caller.user_id, limit)
+    is_cached = answer.result in ("hit", "stale", "collapsed")
+    return make_cached_response(
+        answer, if_none_match, is_private=True, headers={"X-Cache": "hit" if is_cached else "miss"}
     )
 
 

@@ -7,6 +7,7 @@ from services.catalog.messages import PRODUCT_UPDATED, ProductUpdated
 from services.inventory.messages import STOCK_CHANGED, StockChanged
 from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, OrderCancelled, OrderCreated
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
+from services.recommendations.caches import OFFERED_PRODUCTS, USER_ORDERS
 from services.recommendations.store import history
 from services.recommendations.use_cases import RecommendationsContext as Context
 
@@ -19,8 +20,8 @@ async def handle_order_created(context: Context, uow: UnitOfWork, deliveries: li
     await history.record_orders(
         uow, [(order.order_id, order.user_id, _join_skus(order), order.placed_at) for order in orders]
     )
-    users = {order.user_id for order in orders}
-    uow.run_after_commit(lambda: context.resources.invalidate_users(users))
+    tags = {USER_ORDERS(order.user_id) for order in orders}
+    uow.run_after_commit(lambda: context.cache.invalidate(tags))
 
 
 def _join_skus(order: OrderCreated) -> str:
@@ -32,15 +33,15 @@ def _join_skus(order: OrderCreated) -> str:
 @consume(ORDER_PROCESSED)
 async def handle_order_processed(context: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderProcessed]]) -> None:
     await history.record_outcomes(uow, [(d.message.order_id, d.message.user_id, d.message.outcome) for d in deliveries])
-    users = {delivery.message.user_id for delivery in deliveries}
-    uow.run_after_commit(lambda: context.resources.invalidate_users(users))
+    tags = {USER_ORDERS(delivery.message.user_id) for delivery in deliveries}
+    uow.run_after_commit(lambda: context.cache.invalidate(tags))
 
 
 @consume(ORDER_CANCELLED)
 async def handle_order_cancelled(context: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
     await history.record_cancellations(uow, [(d.message.order_id, d.message.user_id) for d in deliveries])
-    users = {delivery.message.user_id for delivery in deliveries}
-    uow.run_after_commit(lambda: context.resources.invalidate_users(users))
+    tags = {USER_ORDERS(delivery.message.user_id) for delivery in deliveries}
+    uow.run_after_commit(lambda: context.cache.invalidate(tags))
 
 
 @consume(PRODUCT_UPDATED)
@@ -49,7 +50,7 @@ async def handle_product_updated(context: Context, uow: UnitOfWork, deliveries: 
         (p.sku, p.product_version, p.name, p.category, p.active) for p in (delivery.message for delivery in deliveries)
     ]
     if await history.update_products(uow, products):
-        uow.run_after_commit(context.resources.invalidate_all)
+        uow.run_after_commit(lambda: context.cache.invalidate({OFFERED_PRODUCTS()}))
 
 
 @consume(STOCK_CHANGED)
@@ -57,4 +58,4 @@ async def handle_stock_changed(context: Context, uow: UnitOfWork, deliveries: li
     if await history.update_stock(
         uow, [(d.message.sku, d.message.stock_version, d.message.available) for d in deliveries]
     ):
-        uow.run_after_commit(context.resources.invalidate_all)
+        uow.run_after_commit(lambda: context.cache.invalidate({OFFERED_PRODUCTS()}))

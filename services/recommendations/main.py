@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from caravan.cache import Cache
 from caravan.service import DatabaseDeclaration, Service
-from services.recommendations import use_cases
+from services.recommendations import caches, use_cases
 from services.recommendations.api import router
-from services.recommendations.cache import RecommendationCache
 from services.recommendations.client import LIST_RECOMMENDATIONS
 from services.recommendations.consumers import consume
 from services.recommendations.settings import Settings
@@ -15,8 +16,9 @@ from services.recommendations.use_cases import RecommendationsContext
 
 
 @asynccontextmanager
-async def open_cache(context: RecommendationsContext) -> AsyncIterator[RecommendationCache]:
-    yield RecommendationCache(context.redis, context.settings.cache_seconds)
+async def open_resources(context: RecommendationsContext) -> AsyncIterator[Cache]:
+    """The cache of lists with the life that the settings give it."""
+    yield replace(caches.USER_LISTS, seconds=context.settings.cache_seconds)
 
 
 service = Service(
@@ -25,6 +27,7 @@ service = Service(
     routers=(router,),
     consumers=consume,
     operations=(LIST_RECOMMENDATIONS.bind(use_cases.list_for_user),),
+    caches=caches.CACHES,
     settings=Settings,
-    open_resources=open_cache,
+    open_resources=open_resources,
 )

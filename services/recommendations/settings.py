@@ -23,4 +23,4 @@ class Settings(BaseSettings):
         le=3650,
         description="What a user ordered in so many days is not recommended again either, habit or not.",
     )
-    cache_seconds: int = Field(60, ge=1, le=3600, description="How long a list is kept in Redis, give or take a fifth.")
+    cache_seconds: int = Field(60, ge=1, le=3600, description="How long a list is kept in Redis at most.")

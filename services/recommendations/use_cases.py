@@ -5,17 +5,17 @@ from uuid import UUID
 
 from prometheus_client import Counter
 
+from caravan.cache import Cache, CachedAnswer, Fill
 from caravan.errors import NotFound
 from caravan.service import ServiceContext
-from caravan.telemetry.metrics import CACHE_REQUESTS
 from services.recommendations import model
-from services.recommendations.cache import RecommendationCache
+from services.recommendations.caches import OFFERED_PRODUCTS, USER_ORDERS
 from services.recommendations.client import Recommendation, Recommendations, RecommendationsRequest
 from services.recommendations.model import Candidate
 from services.recommendations.settings import Settings
 from services.recommendations.store import candidates
 
-RecommendationsContext = ServiceContext[Settings, RecommendationCache]
+RecommendationsContext = ServiceContext[Settings, Cache]
 
 MAX_LIMIT = 100
 
@@ -25,19 +25,18 @@ LISTS_COMPUTED = Counter(
 
 
 async def list_for_user(context: RecommendationsContext, request: RecommendationsRequest) -> Recommendations:
-    body, _ = await get_recommendations(context, request.user_id, max(1, min(request.limit, MAX_LIMIT)))
-    return Recommendations.model_validate_json(body)
+    answer = await get_recommendations(context, request.user_id, max(1, min(request.limit, MAX_LIMIT)))
+    return Recommendations.model_validate_json(answer.value or b"")
 
 
-async def get_recommendations(context: RecommendationsContext, user_id: UUID, limit: int) -> tuple[bytes, bool]:
-    """A user's list as JSON, and whether the cache had it."""
-    entry = await context.resources.read_list(user_id, limit)
-    CACHE_REQUESTS.labels(context.service, "recommendations.lists", "hit" if entry.body else "miss").inc()
-    if entry.body:
-        return entry.body, True
-    body = (await _compute_list(context, user_id, limit)).model_dump_json().encode()
-    await context.resources.write_list(user_id, limit, entry.stamp, body)
-    return body, False
+async def get_recommendations(context: RecommendationsContext, user_id: UUID, limit: int) -> CachedAnswer:
+    """A user's list as JSON."""
+
+    async def fill_list() -> Fill:
+        body = (await _compute_list(context, user_id, limit)).model_dump_json().encode()
+        return Fill(body, frozenset({USER_ORDERS(user_id), OFFERED_PRODUCTS()}))
+
+    return await context.cache.read(context.resources, f"{user_id}:{limit}", fill_list)
 
 
 async def _compute_list(context: RecommendationsContext, user_id: UUID, limit: int) -> Recommendations:

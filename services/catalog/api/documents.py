@@ -25,9 +25,14 @@ def to_item(product: Product) -> ProductItem:
 
 async def get_visible_product(context: CatalogContext, sku: str, caller: Caller | None) -> Product:
     product = await products.find_product(context.database, sku)
-    if product is None or not (product.active or (caller is not None and caller.has_role("staff"))):
+    if product is None or not is_visible(product.active, caller):
         raise NotFound(f"no product {sku}")
     return product
+
+
+def is_visible(is_active: bool, caller: Caller | None) -> bool:
+    """Withdrawn products are for staff."""
+    return is_active or (caller is not None and caller.has_role("staff"))
 
 
 def parse_text(value: Any) -> str:

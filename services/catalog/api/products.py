@@ -1,18 +1,29 @@
 """Routes of one product (read, create, change, withdraw), and the import of many."""
 
-from typing import Annotated
+from typing import Any
 
-from fastapi import APIRouter, Header
+import orjson
+from fastapi import APIRouter
 from fastapi.responses import Response
 
 from caravan.auth import Admin, Anyone
-from caravan.errors import PreconditionFailed
-from caravan.http import IfMatch, Injected, document_headers, format_entity_tag, make_json_response
+from caravan.cache import Fill
+from caravan.errors import NotFound, PreconditionFailed
+from caravan.http import (
+    CACHED_HEADERS,
+    IfMatch,
+    IfNoneMatch,
+    Injected,
+    document_headers,
+    format_entity_tag,
+    make_cached_response,
+    make_json_response,
+)
 from caravan.idempotency import OptionalIdempotency
-from services.catalog.api.documents import SkuPath, get_visible_product, to_item, to_item_fields
+from services.catalog.api.documents import SkuPath, is_visible, to_item, to_item_fields
+from services.catalog.caches import PRODUCT, PRODUCT_PAGES, WITHOUT_STOCK_SECONDS
 from services.catalog.model import Product
 from services.catalog.schemas import (
-    Availability,
     ProductDocument,
     ProductItem,
     ProductPatch,
@@ -20,7 +31,9 @@ from services.catalog.schemas import (
     ProductsRequest,
     ProductsSummary,
 )
+from services.catalog.store import products
 from services.catalog.use_cases import CatalogContext, change, read
+from services.inventory.caches import STOCK
 
 router = APIRouter(tags=["products"])
 
@@ -29,36 +42,41 @@ router = APIRouter(tags=["products"])
     "/v1/products/{sku}",
     response_model=ProductDocument,
     responses={
-        **document_headers(200, "ETag"),
-        **document_headers(304, "ETag", description="Not changed since the ETag in If-None-Match"),
+        **document_headers(200, *CACHED_HEADERS),
+        **document_headers(304, *CACHED_HEADERS, description="Not changed since the ETag in If-None-Match"),
     },
 )
 async def get_product(
     context: Injected[CatalogContext],
     sku: SkuPath,
     caller: Anyone,
-    if_none_match: Annotated[
-        str | None, Header(max_length=500, description="the ETag that you have: 304 when nothing has changed")
-    ] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """One product with its stock; `availability` is null while inventory does not answer. The ETag covers both.
     Withdrawn ones are for staff.
     """
-    product = await get_visible_product(context, sku, caller)
+    answer = await context.cache.read(PRODUCT_PAGES, sku, lambda: _fill_page(context, sku))
+    document = orjson.loads(answer.value) if answer.value is not None else None
+    if document is None or not is_visible(document["active"], caller):
+        raise NotFound(f"no product {sku}")
+    return make_cached_response(answer, if_none_match, entity_tag=_build_document_tag(document))
+
+
+async def _fill_page(context: CatalogContext, sku: str) -> Fill:
+    product = await products.find_product(context.database, sku)
+    tags = frozenset({PRODUCT(sku), STOCK(sku)})
+    if product is None:
+        return Fill(None, tags)
     availability = await read.find_availability(context, sku)
-    headers = {"ETag": _build_document_tag(product, availability), "Cache-Control": "no-cache"}
-    if if_none_match is not None and headers["ETag"] in [
-        tag.strip().removeprefix("W/") for tag in if_none_match.split(",")
-    ]:
-        return Response(status_code=304, headers=headers)
-    return make_json_response(
-        ProductDocument.model_construct(**to_item_fields(product), availability=availability), headers=headers
-    )
+    document = ProductDocument.model_construct(**to_item_fields(product), availability=availability)
+    return Fill(document.model_dump_json().encode(), tags, WITHOUT_STOCK_SECONDS if availability is None else None)
 
 
-def _build_document_tag(product: Product, stock: Availability | None) -> str:
+def _build_document_tag(document: dict[str, Any]) -> str:
     """The product's version, and behind the dash what its stock was."""
-    return f'"{product.version}-{f"{stock.on_hand}.{stock.reserved}" if stock else "unknown"}"'
+    stock = document["availability"]
+    stock_part = f"{stock['on_hand']}.{stock['reserved']}" if stock else "unknown"
+    return f'"{document["version"]}-{stock_part}"'
 
 
 def _check_version(if_match: str | None, product: Product) -> None:

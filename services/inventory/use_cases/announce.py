@@ -1,7 +1,10 @@
-"""Tell other services what stock has changed: one message per product and round, however many orders moved it."""
+"""Tell other services what stock has changed, and void what the cache has of it: one message and one tag per product
+and round, however many orders moved it.
+"""
 
 import asyncio
 
+from services.inventory.caches import STOCK
 from services.inventory.messages import STOCK_CHANGED, StockChanged
 from services.inventory.store import stock_table
 from services.inventory.use_cases import BATCH, InventoryContext
@@ -30,6 +33,8 @@ async def publish_stock_changes(context: InventoryContext) -> bool:
                 ),
                 key=stock.sku,
             )
+        tags = {STOCK(stock.sku) for stock in stocks}
+        uow.run_after_commit(lambda: context.cache.invalidate(tags))
     if is_sweep and len(stocks) < BATCH:
         resources.swept_at = now
     return len(stocks) == BATCH

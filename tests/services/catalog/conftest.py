@@ -11,6 +11,7 @@ from caravan.errors import ServiceUnavailable
 from caravan.runtime import Backends
 from caravan.service import Service
 from services.inventory import messages
+from services.inventory.caches import STOCK
 from services.inventory.client import GET_AVAILABILITY, Availabilities, Availability
 from services.notifications import messages as notified
 from tests.support.shop import Shop, run_services
@@ -54,6 +55,11 @@ class CatalogAdmin:
     async def call(self, method: str, path: str, body: Any = None, role: str = "admin", **headers: str) -> Any:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.shop.client.request(method, path, json=body, headers=self.shop.issue_headers(role) | given)
+
+    async def change_stock(self, sku: str, available: int) -> None:
+        """As inventory does: the change, then the tag of the sku."""
+        self.inventory.available = available
+        await self.shop.get_context("catalog").cache.invalidate({STOCK(sku)})
 
     async def made(self, **values: Any) -> str:
         product = self.product(**values)

@@ -1,5 +1,7 @@
-"""Lists come from the cache, and change with the products that are or could be in them."""
+"""Lists and pages come from the cache, and change with the products and the stock that they show."""
 
+from caravan.clock import new_id
+from services.catalog.caches import PRODUCT_PAGES
 from tests.services.catalog.conftest import CatalogAdmin
 
 
@@ -58,3 +60,51 @@ async def test_withdrawn_products_are_for_staff_and_never_in_the_cache(catalog_a
     assert [item["sku"] for item in answer.json()["items"]] == [sku]
     assert (answer.headers["cache-control"], "cache-status" in answer.headers) == ("no-store", False)
     assert (await read_list(catalog_admin, f"skus={sku}"))[1] == []
+
+
+async def read_page(catalog_admin: CatalogAdmin, sku: str, role: str = "customer") -> tuple[str, int | None]:
+    answer = await catalog_admin.call("GET", f"/v1/products/{sku}", role=role)
+    assert answer.status_code == 200, answer.text
+    stock = answer.json()["availability"]
+    return answer.headers["cache-status"].split(";")[1].strip(), stock and stock["available"]
+
+
+async def test_a_change_of_stock_voids_the_page_of_its_product_alone(catalog_admin: CatalogAdmin) -> None:
+    sku, other = await catalog_admin.made(), await catalog_admin.made()
+    for each in (sku, other):
+        assert await read_page(catalog_admin, each) == ("fwd=miss", 5)
+    catalog_admin.inventory.available = 4
+    try:
+        assert await read_page(catalog_admin, sku) == ("hit", 5)
+        await catalog_admin.change_stock(sku, 4)
+        assert await read_page(catalog_admin, sku) == ("fwd=miss", 4)
+        assert await read_page(catalog_admin, other) == ("hit", 5)
+    finally:
+        catalog_admin.inventory.available = 5
+
+
+async def test_a_page_without_stock_is_kept_for_a_second_at_most(catalog_admin: CatalogAdmin) -> None:
+    sku = await catalog_admin.made()
+    catalog_admin.inventory.is_unavailable = True
+    try:
+        assert await read_page(catalog_admin, sku) == ("fwd=miss", None)
+    finally:
+        catalog_admin.inventory.is_unavailable = False
+    redis = catalog_admin.shop.get_context("catalog").redis
+    assert 0 < await redis.pttl(PRODUCT_PAGES.build_entry_key(sku)) <= 1000
+
+
+async def test_a_withdrawn_product_in_the_cache_is_shown_to_staff_alone(catalog_admin: CatalogAdmin) -> None:
+    sku = await catalog_admin.made()
+    await catalog_admin.call("DELETE", f"/v1/products/{sku}")
+    assert (await read_page(catalog_admin, sku, "staff"))[0] == "fwd=miss"
+    assert (await read_page(catalog_admin, sku, "staff"))[0] == "hit"
+    assert (await catalog_admin.call("GET", f"/v1/products/{sku}", role="customer")).status_code == 404
+
+
+async def test_a_product_that_does_not_exist_is_found_once_it_does(catalog_admin: CatalogAdmin) -> None:
+    sku = f"T-{new_id().hex[-12:]}"
+    for _ in range(2):
+        assert (await catalog_admin.call("GET", f"/v1/products/{sku}")).status_code == 404
+    await catalog_admin.made(sku=sku)
+    assert await read_page(catalog_admin, sku) == ("fwd=miss", 5)

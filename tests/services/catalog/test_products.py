@@ -121,7 +121,7 @@ async def test_a_stale_edit_is_412_and_an_unchanged_read_304(catalog_admin: Cata
     tag = read.headers["etag"]
     again = await catalog_admin.call("GET", f"/v1/products/{sku}", role="customer", If_None_Match=tag)
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
-    catalog_admin.inventory.available = 4
+    await catalog_admin.change_stock(sku, 4)
     try:
         assert (await catalog_admin.call("GET", f"/v1/products/{sku}", If_None_Match=tag)).status_code == 200
     finally:

@@ -7,9 +7,13 @@ import asyncpg
 import orjson
 import pytest
 
+from caravan.cache import Cache, Fill
 from caravan.clock import new_id
+from services.inventory.caches import STOCK
 from services.inventory.store import stock_table
 from tests.support.shop import Shop, wait_until
+
+PAGES = Cache("shop.pages", "a page", "sku", (STOCK,), "public", seconds=60.0)
 
 
 def fresh_sku() -> str:
@@ -154,6 +158,27 @@ async def test_a_movement_is_announced_and_audited(shop: Shop) -> None:
     audited = await shop.read_topic("audit", f"stock:{sku}")
     assert audited[0]["data"]["action"] == "stock.adjusted"
     assert audited[0]["data"]["actor"].startswith("staff:")
+
+
+async def test_a_movement_voids_what_the_cache_has_of_the_stock(shop: Shop) -> None:
+    sku, other = fresh_sku(), fresh_sku()
+    cache = shop.get_context("inventory").cache
+
+    async def read(shown_sku: str) -> str:
+        async def fill() -> Fill:
+            return Fill(b"1", frozenset({STOCK(shown_sku)}))
+
+        return (await cache.read(PAGES, shown_sku, fill)).result
+
+    assert [await read(sku), await read(other)] == ["miss", "miss"]
+    assert [await read(sku), await read(other)] == ["hit", "hit"]
+    await move(shop, sku, "receive", 7)
+
+    async def is_void() -> bool:
+        return await read(sku) == "miss"
+
+    await wait_until(is_void, seconds=5)
+    assert await read(other) == "hit"
 
 
 async def test_the_ledger_refuses_changes_and_the_tables_refuse_broken_laws(shop: Shop) -> None:

@@ -16,6 +16,7 @@ from services.catalog.messages import PRODUCT_UPDATED, ProductUpdated
 from services.inventory.messages import STOCK_CHANGED, StockChanged
 from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, Address, OrderCancelled, OrderCreated, OrderLine
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed, Outcome
+from services.recommendations.caches import OFFERED_PRODUCTS
 from tests.support.shop import Shop, run_services, wait_until
 
 ADDRESS = Address(name="Ada", street="12 St James's Square", city="London", postcode="SW1Y 4JH", country="GB")
@@ -117,7 +118,7 @@ async def publish_messages(
 async def empty(shop: Shop) -> None:
     async with shop.get_database("recommendations").unit_of_work() as uow:
         await uow.execute("TRUNCATE product, purchase, sold, pair, inbox")
-    await shop.get_context("recommendations").resources.invalidate_all()
+    await shop.get_context("recommendations").cache.invalidate({OFFERED_PRODUCTS()})
 
 
 async def recommended(shop: Shop, user_id: UUID, limit: int = 10) -> list[tuple[str, str]]:
