@@ -43,7 +43,7 @@ async def measure_empty_endpoint(target: Target, clients: int, seconds: float) -
     host, port = target.address
     task = {
         "kind": "get",
-        "path": "/livez",
+        "paths": ["/livez"],
         "host": host,
         "port": port,
         "clients": clients,

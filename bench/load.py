@@ -143,9 +143,11 @@ class LoadGenerator:
             yield body, b"%b%b%d\r\ncontent-length: %d\r\n\r\n%b" % (head, key.encode(), count, len(content), content)
 
     def _generate_gets(self) -> Iterator[tuple[int, bytes]]:
-        request = f"GET {self.task['path']} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\n\r\n".encode()
+        requests = [
+            f"GET {path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\n\r\n".encode() for path in self.task["paths"]
+        ]
         while True:
-            yield 0, request
+            yield 0, self.random.choice(requests)
 
     def _record_response(self, status: int, response: bytes, seconds: float, body: int) -> None:
         if status == 202:

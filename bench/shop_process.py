@@ -56,7 +56,9 @@ class Target:
 
 
 @asynccontextmanager
-async def start_own_shop(brokers: Mapping[str, str], *, apart: bool = False) -> AsyncIterator[Target]:
+async def start_own_shop(
+    brokers: Mapping[str, str], *, apart: bool = False, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Target]:
     """An empty shop in a temporary folder, stopped and removed afterwards: `caravan up`, or, `apart` or on brokers, a
     process per service.
     """
@@ -72,6 +74,7 @@ async def start_own_shop(brokers: Mapping[str, str], *, apart: bool = False) -> 
         "CARAVAN_SEED": "none",
         **UNLIMITED,
         **brokers,
+        **(settings or {}),
     }
     running: list[subprocess.Popen[bytes]] = []
     try:
