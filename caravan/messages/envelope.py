@@ -12,7 +12,7 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 
-from caravan.clock import as_id, format_rfc3339, new_id
+from caravan.clock import as_id, format_rfc3339, new_id, parse_id
 from caravan.fifo_cache import FifoCache
 from caravan.messages.declarations import Channel, ChannelType, Exchange, M, M_co, Message, Queue, Topic
 
@@ -56,7 +56,7 @@ class Delivery(NamedTuple, Generic[M_co]):
     actor: str | None
     attempt: int = 1
     causation_id: UUID | None = None
-    """Of the message whose handler sent this one."""
+    """Of the message whose handler sent this one. None, too, where a foreign sender names a cause that is no id."""
 
 
 def encode_message(
@@ -156,7 +156,7 @@ def _parse_envelope(body: bytes, accepted_types: Mapping[str, type[M]]) -> Deliv
             time=datetime.fromisoformat(envelope["time"]),
             traceparent=envelope.get("traceparent"),
             actor=envelope.get("actor"),
-            causation_id=as_id(causation_id) if causation_id else None,
+            causation_id=parse_id(causation_id) if isinstance(causation_id, str) else None,
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -59,15 +59,22 @@ def spoil(**fields: object) -> bytes:
 
 
 def test_what_is_written_is_read_as_it_was() -> None:
-    message_id, time = new_id(), utc_now()
+    message_id, time, cause = new_id(), utc_now(), new_id()
     sent = encode(
-        TeaPoured(cup="blue"), TEA_POURED, message_id=message_id, time=time, actor="customer:1", causation_id="c"
+        TeaPoured(cup="blue"), TEA_POURED, message_id=message_id, time=time, actor="customer:1", causation_id=str(cause)
     )
     read = decode_message(sent.body, TYPES, attempt=3)
     assert read.message == TeaPoured(cup="blue")
     assert (read.id, read.key, read.time, read.actor, read.attempt) == (message_id, "blue", time, "customer:1", 3)
+    assert read.causation_id == cause
     envelope = orjson.loads(sent.body)
     assert (envelope["specversion"], envelope["source"], envelope["dataversion"]) == ("1.0", "/caravan/kitchen", 2)
+
+
+@pytest.mark.parametrize("cause", ["c", "", None, 7, ["x"]])
+def test_a_foreign_cause_that_is_no_id_does_not_make_a_message_unreadable(cause: object) -> None:
+    read = decode_message(spoil(causationid=cause), TYPES, attempt=1)
+    assert (read.message, read.causation_id) == (TeaPoured(cup="blue"), None)
 
 
 @pytest.mark.parametrize(
