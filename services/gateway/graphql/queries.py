@@ -13,11 +13,12 @@ from services.catalog.schemas import CategoryDocument
 from services.gateway.admin.job_admin import JobView
 from services.gateway.graphql.connections import get_connection, read_page
 from services.gateway.graphql.fields import make_field
-from services.gateway.graphql.policy import DEFAULT_FIRST, Policy, Scope
+from services.gateway.graphql.policy import CALL_COST, DEFAULT_FIRST, Policy, Scope
 from services.gateway.graphql.scalars import Date, DateTime, Uuid
 from services.gateway.graphql.service_calls import fill_path
 from services.gateway.graphql.shapes import get_type
 from services.gateway.graphql.types import Order, Product, Recommendation
+from services.gateway.schemas import Timeline
 from services.identity.schemas import User
 from services.inventory.schemas import BalanceDocument, MovementDocument, StockDocument
 from services.notifications.schemas import CampaignView, NotificationView, PreferenceView
@@ -25,11 +26,15 @@ from services.orders.schemas import OrderHistory
 from services.payments.schemas import PaymentDocument, PaymentItem
 from services.shipping.schemas import ShipmentDocument
 
+TIMELINE_PRICE = 10 * CALL_COST
+"""The gateway asks every service for its part."""
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
     """One object. `template`: its path, whose parameters are the arguments `required`. `optional`: arguments that are
     sent as the query. `query`: what is always sent with them. `shape`: the type of the object, or of a list's objects.
+    `price`: what it costs beside its call, where the service asks others for it.
     """
 
     service: str
@@ -40,6 +45,7 @@ class Read:
     required: Mapping[str, Any] = field(default_factory=dict)
     optional: Mapping[str, Any] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
+    price: int = 0
 
 
 class PageRead(Read):
@@ -117,6 +123,16 @@ READS: dict[str, Read] = {
         "user",
         "Every event of an order.",
         {"order_id": Uuid},
+    ),
+    "order_timeline": Read(
+        "gateway",
+        "/v1/orders/{order_id}/timeline",
+        get_type(Timeline),
+        "user",
+        "All that happened to an order, in the order of its causes; `difference` is what changed between two moments.",
+        {"order_id": Uuid},
+        {"from_": DateTime, "to": DateTime},
+        price=TIMELINE_PRICE,
     ),
     "payment": Read(
         "payments",
@@ -256,7 +272,8 @@ def _make_query_field(read: Read) -> Any:
         await info.context.attach_joins(info, value)
         return value
 
-    return make_field(graphql_type | None, arguments, defaults, resolve, Policy(read.scope, calls=1), read.description)
+    policy = Policy(read.scope, calls=1, price=read.price)
+    return make_field(graphql_type | None, arguments, defaults, resolve, policy, read.description)
 
 
 def build_query_type() -> Any:

@@ -10,6 +10,7 @@ from graphql import GraphQLObjectType, get_named_type, is_list_type, is_non_null
 
 from caravan.http import create_app
 from services.gateway.admin import dead_letters, job_admin
+from services.gateway.api import router
 from services.gateway.graphql.mutations import WRITES
 from services.gateway.graphql.policy import SCOPES, get_policy
 from services.gateway.graphql.queries import READS
@@ -34,6 +35,7 @@ NO_QUERY = {
     "GET /v1/orders/{order_id}/invoice": "a PDF",
     "GET /v1/payments/{order_id}/provider-ledger": "the books of somebody else, for comparing by hand",
     "GET /v1/jobs/queues": "of the command line",
+    "GET /v1/me/overview": "what the graph puts together itself: me, orders, notifications, recommendations",
 }
 
 
@@ -41,7 +43,7 @@ def _list_rest_operations() -> dict[str, dict[str, Any]]:
     """Of the services that the graph has: a new one may do without."""
     names = {read.service for read in READS.values()} | {write.service for write in WRITES.values()}
     routers = {service.name: service.routers for service in load_services(SERVICES) if service.name in names}
-    routers["gateway"] = (dead_letters.router, job_admin.router)
+    routers["gateway"] = (router, dead_letters.router, job_admin.router)
     operations: dict[str, dict[str, Any]] = {}
     for name, of_service in routers.items():
         if of_service:
