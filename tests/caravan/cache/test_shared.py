@@ -1,6 +1,7 @@
 """Readers of one entry: who computes, who waits, and what an invalidation does to both."""
 
 import asyncio
+import sys
 
 import pytest
 from redis.asyncio import Redis
@@ -8,6 +9,7 @@ from redis.asyncio import Redis
 from caravan.cache import Fill, SharedCache
 from caravan.runtime import Backends
 from tests.caravan.cache.conftest import LAMP, LAMPS, Source, open_cache
+from tests.support.shop import wait_until
 
 
 async def test_the_second_reader_gets_the_entry_of_the_first(cache: SharedCache, source: Source) -> None:
@@ -59,6 +61,33 @@ async def test_500_readers_in_two_processes_cause_one_computation(
     assert source.reads == 1
     assert {answer.value for answer in answers} == {b'"first"'}
     assert sorted({answer.result for answer in answers}) == ["collapsed", "miss"]
+
+
+async def test_when_the_one_who_computes_is_killed_one_other_does(
+    cache: SharedCache, redis: Redis, servers: Backends, source: Source
+) -> None:
+    killed = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.caravan.cache.killed_reader", servers.redis_url
+    )
+
+    async def has_begun() -> bool:
+        return await redis.get("computations") == b"1"
+
+    await wait_until(has_begun, seconds=60)
+    loop = asyncio.get_running_loop()
+    async with open_cache(servers.redis_url) as other:
+        began_at = loop.time()
+        reads = [
+            asyncio.create_task(each.read(LAMPS, "cold", source.compute()))
+            for _ in range(250)
+            for each in (cache, other)
+        ]
+        killed.kill()
+        await killed.wait()
+        answers = await asyncio.gather(*reads)
+    assert source.reads == 1, "and the one that was killed: two in all"
+    assert {answer.value for answer in answers} == {b'"first"'}
+    assert loop.time() - began_at < LAMPS.lease_seconds + 1.0, "nobody waits longer than the lease"
 
 
 async def test_a_computation_that_began_before_an_invalidation_is_not_kept(cache: SharedCache, source: Source) -> None:
