@@ -51,7 +51,8 @@ def has_entity_tag(if_none_match: str | None, entity_tag: str) -> bool:
 
 
 def format_cache_status(answer: CachedAnswer) -> str:
-    if answer.result in ("hit", "stale", "collapsed") and answer.seconds_left is not None:
-        collapsed = "; collapsed" if answer.result == "collapsed" else ""
-        return f"Caravan; hit; ttl={max(0, int(answer.seconds_left))}{collapsed}"
+    if answer.result in ("hit", "stale") and answer.seconds_left is not None:
+        return f"Caravan; hit; ttl={max(0, int(answer.seconds_left))}"
+    if answer.result == "collapsed":
+        return "Caravan; fwd=miss; collapsed"
     return f"Caravan; fwd={'bypass' if answer.result == 'bypass' else 'miss'}"

@@ -11,9 +11,9 @@ HEADERS: dict[str, dict[str, Any]] = {
     "Cache-Control": {"description": "who may keep the answer, and for how long", "schema": _TEXT},
     "Cache-Status": {
         "description": "whether the shared cache had the answer (RFC 9211): `hit` with the seconds that it may still "
-        "be served, or `fwd=miss`, or `fwd=bypass` without the cache",
+        "be served; `fwd=miss`, with `collapsed` when another request computed it; `fwd=bypass` without the cache",
         "required": True,
-        "schema": {**_TEXT, "pattern": "^Caravan; (hit; ttl=[0-9]+(; collapsed)?|fwd=(miss|bypass))$"},
+        "schema": {**_TEXT, "pattern": "^Caravan; (hit; ttl=[0-9]+|fwd=miss(; collapsed)?|fwd=bypass)$"},
     },
     "Content-Disposition": {"description": "a name for the file, where the answer is one", "schema": _TEXT},
     "ETag": {

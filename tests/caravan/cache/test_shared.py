@@ -6,7 +6,7 @@ import sys
 import pytest
 from redis.asyncio import Redis
 
-from caravan.cache import Fill, SharedCache
+from caravan.cache import Fill, SharedCache, shared
 from caravan.runtime import Backends
 from tests.caravan.cache.conftest import LAMP, LAMPS, Source, open_cache
 from tests.support.shop import wait_until
@@ -198,3 +198,31 @@ async def test_without_redis_readers_of_a_moment_share_computations(cache: Share
         assert {answer.result for answer in answers} == {"bypass"}
         assert source.reads <= 2
         await cache.close()
+
+
+async def test_with_too_many_invalidations_to_deliver_everything_is_void(
+    cache: SharedCache, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "MAX_PENDING_TAGS", 2)
+    await cache.read(LAMPS, "a", source.compute())
+    async with Redis.from_url("redis://127.0.0.1:1") as nowhere:
+        healthy, cache._server._redis = cache._server._redis, nowhere
+        await cache.invalidate([LAMP(name) for name in ("x", "y", "z")])
+        assert cache._pending_tags == set()
+        cache._server._redis = healthy
+
+    async def is_available() -> bool:
+        return cache._recovery is None
+
+    await wait_until(is_available)
+    assert (await cache.read(LAMPS, "a", source.compute())).result == "miss"
+
+
+async def test_a_cache_that_is_turned_off_reads_nothing_and_still_invalidates(
+    cache: SharedCache, redis: Redis, source: Source
+) -> None:
+    off = SharedCache(redis, cache._changes, is_enabled=False)
+    await cache.read(LAMPS, "a", source.compute())
+    assert (await off.read(LAMPS, "a", source.compute())).result == "bypass"
+    await off.invalidate([LAMP("a")])
+    assert (await cache.read(LAMPS, "a", source.compute())).result == "miss"

@@ -16,7 +16,7 @@ HIT = CachedAnswer(b'{"sku":"MUG"}', "hit", 41.7)
     [
         (HIT, "Caravan; hit; ttl=41"),
         (CachedAnswer(b"1", "stale", 3.0), "Caravan; hit; ttl=3"),
-        (CachedAnswer(b"1", "collapsed", 3.0), "Caravan; hit; ttl=3; collapsed"),
+        (CachedAnswer(b"1", "collapsed", 3.0), "Caravan; fwd=miss; collapsed"),
         (CachedAnswer(b"1", "miss"), "Caravan; fwd=miss"),
         (CachedAnswer(b"1", "bypass"), "Caravan; fwd=bypass"),
     ],
