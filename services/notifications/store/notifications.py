@@ -97,6 +97,13 @@ _HAS_DUE = Query(
     ),
     bool,
 )
+_LOCK_UNVERIFIED = Query(
+    select(col(tables.Recipient.user_id))
+    .where(is_among(col(tables.Recipient.user_id), "users"), ~col(tables.Recipient.verified))
+    .order_by(col(tables.Recipient.user_id))
+    .with_for_update(key_share=True),
+    UUID,
+)
 _COUNT_UNVERIFIED = Query(
     select(
         col(tables.Recipient.user_id),
@@ -234,9 +241,12 @@ async def count_unverified_messages(
     uow: UnitOfWork, users: Collection[UUID], kinds: Sequence[str], since: datetime
 ) -> dict[UUID, int]:
     """Those of these users whose address is not known to be theirs, with how many messages of these kinds they were to
-    get since then.
+    get since then. Others that count for them wait until this unit of work has ended, so that none goes uncounted.
     """
+    unverified = await _LOCK_UNVERIFIED.fetch_values(uow, users=list(users))
+    if not unverified:
+        return {}
     counts = await _COUNT_UNVERIFIED.fetch_all(
-        uow, users=list(users), kinds=list(kinds), since=since, lowest_id=make_lowest_id(since)
+        uow, users=unverified, kinds=list(kinds), since=since, lowest_id=make_lowest_id(since)
     )
     return dict(counts)

@@ -188,47 +188,6 @@ async def test_who_registers_gets_no_mail_that_holds_the_name(shop: Shop, mailbo
     assert [mail["to"] for mail in mailbox.mails("your account is ready")] == ["z@example.com"]
 
 
-async def test_whoever_registers_somebody_elses_address_can_not_have_it_flooded(shop: Shop) -> None:
-    stranger, known = new_id(), new_id()
-    for user, invited in ((stranger, False), (known, True)):
-        registered = UserRegistered(user_id=user, email="v@example.com", name="V", role="customer", invited=invited)
-        await shop.send_message("notifications", USER_REGISTERED, registered, key=user)
-    await wait_until(
-        lambda: shop.get_database("notifications").fetch("SELECT FROM recipient WHERE user_id = $1", known)
-    )
-    limit = shop.get_context("notifications").settings.unverified_mails_per_day
-    for user in (stranger, known):
-        for _ in range(limit + 5):
-            order = new_id()
-            await shop.send_message(
-                "notifications",
-                ORDER_PROCESSED,
-                order_processed(order, user, "payment_failed", "card_declined"),
-                key=order,
-            )
-        changed = SendNotification(
-            about=f"password:{new_id()}", kind="password_changed", user_id=user, email="v@example.com"
-        )
-        await ask(shop, changed, queue=CRITICAL_NOTIFICATIONS)
-
-    async def states(user: object) -> dict[str, int]:
-        rows = await shop.get_database("notifications").fetch(
-            "SELECT state, count(*) FROM notification WHERE user_id = $1 AND kind = ANY($2) GROUP BY 1",
-            user,
-            ["payment_failed", "password_changed"],
-        )
-        found = {row[0]: row[1] for row in rows}
-        assert sum(found.values()) == limit + 6
-        assert "pending" not in found
-        return found
-
-    assert await wait_until(lambda: states(known), seconds=30) == {"sent": limit + 6}
-    assert await wait_until(lambda: states(stranger), seconds=30) == {"sent": limit, "suppressed": 6}
-    bought = new_id()
-    await shop.send_message("notifications", ORDER_PROCESSED, order_processed(bought, stranger), key=bought)
-    await settled(shop, bought, "order_confirmed")
-
-
 async def suppressed(shop: Shop, about: object) -> bool:
     found = await row(shop, about)
     return bool(found and found["state"] == "suppressed")
