@@ -25,6 +25,7 @@ COMMANDS = {
     "status": CommandEntry("commands:status", "Show who runs, what waits, what was given up."),
     "projections": CommandEntry("groups:projections", "Read models: list them, build one anew from the events."),
     "cache": CommandEntry("commands:cache", "What is kept in the shared cache, and what voids it."),
+    "orders": CommandEntry("groups:orders", "One order: its timeline, and its events folded step by step."),
     "failures": CommandEntry("groups:failures", "Messages and jobs that were given up: look, redrive, discard."),
     "jobs": CommandEntry("groups:jobs", "Background jobs and their queues: look, retry, promote, remove, pause."),
     "topology": CommandEntry(

@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.options import CauseOption, DryRun, FailureIds, JobId, JobIds, Output, SubscriptionOption, Url
+from cli.options import CauseOption, DryRun, FailureIds, JobId, JobIds, OrderId, Output, SubscriptionOption, Url
 
 State = Literal["active", "waiting", "delayed", "failed", "completed"]
 Cleanable = Literal["waiting", "delayed", "failed", "completed"]
 projections = typer.Typer(help="Read models: list them, build one anew from the events.", no_args_is_help=True)
+orders = typer.Typer(help="One order: its timeline, and its events folded step by step.", no_args_is_help=True)
 failures = typer.Typer(
     help=(
         "Dead letters: messages and jobs that were given up, by cause. See them (`list`, `show`), mend the cause, then "
@@ -51,6 +52,39 @@ def rebuild_projection(name: Annotated[str, typer.Argument(help="Which one; see 
     from cli import projections as command
 
     command.rebuild_projection(name)
+
+
+@orders.command("show")
+def show_order(
+    order_id: OrderId,
+    since: Annotated[
+        str | None, typer.Option("--from", help="What changed after this moment (RFC 3339).", show_default=False)
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", help="... and until this one; now, when left out.", show_default=False)
+    ] = None,
+    output: Output = "table",
+    url: Url = None,
+) -> None:
+    """Print all that happened to an order, in the order of its causes; `--output json` exports it.
+
+    Exit status 1 when something is missing: it says what, and why.
+    """
+    from cli import orders as command
+
+    command.show_order(order_id, since, until, output, url)
+
+
+@orders.command("replay")
+def replay_order(order_id: OrderId, url: Url = None) -> None:
+    """Fold the events of an order step by step, print what each changes, and compare the end with the read side.
+    Nothing is written.
+
+    Exit status 1 when the read side differs.
+    """
+    from cli import orders as command
+
+    command.replay_order(order_id, url)
 
 
 @failures.command("list")

@@ -59,5 +59,6 @@ SubscriptionOption = Annotated[
 ]
 FailureIds = Annotated[list[str] | None, typer.Argument(help="Just these, by id.", show_default=False)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+OrderId = Annotated[str, typer.Argument(metavar="ID", help="The order's id.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="`<queue>:<id>`, as `caravan jobs list` shows it.")]
 JobIds = Annotated[list[str], typer.Argument(metavar="ID...", help="`<queue>:<id>`, as `caravan jobs list` shows it.")]
