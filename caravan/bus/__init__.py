@@ -10,7 +10,7 @@
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
@@ -19,17 +19,26 @@ from caravan.messages import Binding, Exchange, OutgoingMessage, Queue, RetryPol
 __all__ = [
     "DEAD_LETTER_MAX_BYTES",
     "DONE",
+    "NEW_READER_AGE",
     "BackgroundTask",
     "BatchHandler",
     "Bus",
     "DeadLetter",
     "HandlingResult",
     "IncomingMessage",
+    "LoggedMessage",
     "PublishError",
     "PublishFailure",
     "Result",
     "Subscription",
+    "TopicLog",
 ]
+
+
+NEW_READER_AGE = timedelta(days=7)
+"""So far back a reader of a topic begins that has no position there: it is new, or Kafka has forgotten its group. A
+topic may keep more, but of older messages the inbox no longer knows which were handled.
+"""
 
 
 class Result(Enum):
@@ -150,6 +159,22 @@ it again.
 """
 
 
+class LoggedMessage(NamedTuple):
+    topic: str
+    body: bytes
+
+
+class TopicLog(Protocol):
+    """Reads topics from their first message on, as no group: who reads it moves nothing. `embedded/log.py` and
+    `kafka/log.py` are the two.
+    """
+
+    async def read_messages(self, limit: int) -> list[LoggedMessage]:
+        """The next messages, those of one key in their order; none at the end. Whoever asks again gets what has come
+        since.
+        """
+
+
 class Bus(Protocol):
     async def start(self) -> None: ...
 
@@ -161,7 +186,9 @@ class Bus(Protocol):
     async def declare_channels(
         self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]
     ) -> None:
-        """Make what is missing of these channels and readers. A new reader of a topic starts at its first message."""
+        """Make what is missing of these channels and readers. A new reader of a topic starts at the first message that
+        is not older than NEW_READER_AGE.
+        """
 
     async def publish(self, messages: Sequence[OutgoingMessage]) -> None: ...
 

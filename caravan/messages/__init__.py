@@ -8,6 +8,7 @@ custom resources are generated from these declarations.
 """
 
 from caravan.messages.declarations import (
+    KEPT,
     Binding,
     Channel,
     ChannelType,
@@ -33,6 +34,7 @@ from caravan.messages.envelope import (
 )
 
 __all__ = [
+    "KEPT",
     "MAX_BYTES",
     "Binding",
     "Channel",

@@ -57,6 +57,10 @@ class RetryPolicy:
         return len(self.delays) + 1
 
 
+KEPT = timedelta(days=3650)
+"""The retention of a topic from which read models are rebuilt."""
+
+
 @dataclass(frozen=True, slots=True)
 class Topic:
     """A log on Kafka: keyed, ordered per key, replayable, read by any number of groups."""

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from caravan.messages import Event, Exchange, Topic
+from caravan.messages import KEPT, Event, Exchange, Topic
 from caravan.money import Money
 
 CancellationState = Literal["requested", "refused", "completed"]
@@ -77,7 +77,12 @@ class OrderCancellationRefused(Event):
 
 
 ORDER_CREATED = Topic(
-    "order-created", owner="orders", events=(OrderCreated,), key="order id", purpose="An order was accepted."
+    "order-created",
+    owner="orders",
+    events=(OrderCreated,),
+    key="order id",
+    purpose="An order was accepted.",
+    retention=KEPT,
 )
 ORDER_CANCELLED = Topic(
     "order-cancelled",
@@ -85,6 +90,7 @@ ORDER_CANCELLED = Topic(
     events=(OrderCancelled,),
     key="order id",
     purpose="An order was cancelled, stock and money given back.",
+    retention=KEPT,
 )
 ORDERS = Exchange(
     "orders",

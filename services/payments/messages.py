@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from caravan.messages import Command, Event, Queue, Topic
+from caravan.messages import KEPT, Command, Event, Queue, Topic
 from caravan.money import Money
 
 PaymentStatus = Literal["expected", "capturing", "retrying", "completed", "failed", "refunding", "refunded", "voided"]
@@ -92,12 +92,22 @@ REFUND_PAYMENT = Queue(
     purpose="Give back what was captured.",
 )
 PAYMENT_COMPLETED = Topic(
-    "payment-completed", owner="payments", events=(PaymentCompleted,), key="order id", purpose="Money was captured."
+    "payment-completed",
+    owner="payments",
+    events=(PaymentCompleted,),
+    key="order id",
+    purpose="Money was captured.",
+    retention=KEPT,
 )
 PAYMENT_FAILED = Topic(
     "payment-failed", owner="payments", events=(PaymentFailed,), key="order id", purpose="An order can't be paid."
 )
 PAYMENT_REFUNDED = Topic(
-    "payment-refunded", owner="payments", events=(PaymentRefunded,), key="order id", purpose="Money was given back."
+    "payment-refunded",
+    owner="payments",
+    events=(PaymentRefunded,),
+    key="order id",
+    purpose="Money was given back.",
+    retention=KEPT,
 )
 CHANNELS = (EXPECT_PAYMENT, CAPTURE_PAYMENT, REFUND_PAYMENT, PAYMENT_COMPLETED, PAYMENT_FAILED, PAYMENT_REFUNDED)

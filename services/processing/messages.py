@@ -3,7 +3,7 @@
 from typing import Literal
 from uuid import UUID
 
-from caravan.messages import Command, Event, Queue, Topic
+from caravan.messages import KEPT, Command, Event, Queue, Topic
 from caravan.money import Money
 
 Outcome = Literal["completed", "rejected", "payment_failed", "cancelled"]
@@ -57,6 +57,7 @@ ORDER_PROCESSED = Topic(
     events=(OrderProcessed,),
     key="order id",
     purpose="The outcome of an order, once.",
+    retention=KEPT,
 )
 ORDER_UNDONE = Topic(
     "order-undone",

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from caravan.messages import Command, Event, Queue, Topic
+from caravan.messages import KEPT, Command, Event, Queue, Topic
 
 ShipmentStatus = Literal["requested", "booking", "shipped", "delivered", "cancelled"]
 
@@ -58,10 +58,20 @@ SHIP_ORDER = Queue(
     purpose="Send an order's parcels, or stop them.",
 )
 ORDER_SHIPPED = Topic(
-    "order-shipped", owner="shipping", events=(OrderShipped,), key="order id", purpose="The carrier has the parcels."
+    "order-shipped",
+    owner="shipping",
+    events=(OrderShipped,),
+    key="order id",
+    purpose="The carrier has the parcels.",
+    retention=KEPT,
 )
 ORDER_DELIVERED = Topic(
-    "order-delivered", owner="shipping", events=(OrderDelivered,), key="order id", purpose="The parcels arrived."
+    "order-delivered",
+    owner="shipping",
+    events=(OrderDelivered,),
+    key="order id",
+    purpose="The parcels arrived.",
+    retention=KEPT,
 )
 SHIPMENT_CANCELLED = Topic(
     "shipment-cancelled",

@@ -12,7 +12,14 @@ from datetime import timedelta
 import asyncpg
 
 from caravan.backoff import compute_backoff
-from caravan.bus import DEAD_LETTER_MAX_BYTES, BackgroundTask, BatchHandler, DeadLetter, Subscription
+from caravan.bus import (
+    DEAD_LETTER_MAX_BYTES,
+    NEW_READER_AGE,
+    BackgroundTask,
+    BatchHandler,
+    DeadLetter,
+    Subscription,
+)
 from caravan.bus.embedded import statements
 from caravan.bus.embedded.reader import NOTIFIED_POLL_SECONDS, POLL_SECONDS, QueueReader, TopicReader
 from caravan.bus.observation import BatchObserver
@@ -62,7 +69,12 @@ class EmbeddedBus:
             for subscription in subscriptions:
                 match subscription.source:
                     case Topic(name=topic):
-                        await statements.INSERT_CURSOR.execute(uow, subscription=subscription.name, topic=topic)
+                        await statements.INSERT_CURSOR.execute(
+                            uow,
+                            subscription=subscription.name,
+                            topic=topic,
+                            before=self.database.clock() - NEW_READER_AGE,
+                        )
                     case Binding(exchange=exchange, patterns=patterns):
                         regexes = [build_routing_regex(pattern) for pattern in patterns]
                         await statements.DELETE_OTHER_BINDINGS.execute(

@@ -4,7 +4,7 @@ others, which each message costs, are text there.
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import all_, bindparam, cast, delete, func, select, update
+from sqlalchemy import all_, bindparam, cast, delete, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from caravan import bus
@@ -22,11 +22,25 @@ class PublishedMessage(NamedTuple):
     body: bytes
 
 
+_SUBSCRIPTION, _TOPIC = bindparam("subscription", type_=sql.TEXT), bindparam("topic", type_=sql.TEXT)
+_LAST_OLD_POSITION = (
+    select(col(TopicLog.position))
+    .where(col(TopicLog.topic) == _TOPIC, col(TopicLog.published_at) < bindparam("before"))
+    .order_by(col(TopicLog.position).desc())
+    .limit(1)
+    .scalar_subquery()
+)
 INSERT_CURSOR = Query(
     insert(Cursor)
-    .values(subscription=bindparam("subscription"), topic=bindparam("topic"), position=0)
+    .from_select(
+        ["subscription", "topic", "position"],
+        select(_SUBSCRIPTION, _TOPIC, func.coalesce(_LAST_OLD_POSITION, 0)).where(
+            ~exists().where(col(Cursor.subscription) == _SUBSCRIPTION)
+        ),
+    )
     .on_conflict_do_nothing()
 )
+"""A new reader begins after the last message that is older than that."""
 DELETE_OTHER_BINDINGS = Query(
     delete(Binding).where(
         col(Binding.exchange) == bindparam("exchange"),

@@ -7,7 +7,8 @@ The reader drives a subscriber of FastStream's (`subscriber.py`), which has the 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from faststream.kafka import KafkaBroker
 
-from caravan.bus import BatchHandler, IncomingMessage, Subscription
+from caravan.bus import NEW_READER_AGE, BatchHandler, IncomingMessage, Subscription
 from caravan.bus.kafka.subscriber import add_subscriber
 from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.pipeline import run_pipeline
@@ -201,4 +202,20 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
             offsets.clear()
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
+        await self._skip_old_messages([tp for tp in assigned if await self._is_without_position(tp)])
         self._assigned_partitions = frozenset(assigned)
+
+    async def _is_without_position(self, tp: TopicPartition) -> bool:
+        return await self._subscriber.get_consumer().committed(tp) is None
+
+    async def _skip_old_messages(self, partitions: Sequence[TopicPartition]) -> None:
+        """Where the group has no position, begin NEW_READER_AGE back; at the end when all is older."""
+        if not partitions:
+            return
+        consumer = self._subscriber.get_consumer()
+        since_ms = int((time.time() - NEW_READER_AGE.total_seconds()) * 1000)
+        found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
+        ends = await consumer.end_offsets(partitions)
+        for tp in partitions:
+            offset = found.get(tp)
+            consumer.seek(tp, offset.offset if offset is not None else ends[tp])

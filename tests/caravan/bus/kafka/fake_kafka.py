@@ -4,6 +4,7 @@ The tests of `caravan/bus/kafka` run on it; `tests/contract` proves the same mod
 """
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ def make_record(
     partition: int = 0,
     headers: Headers = (),
 ) -> ConsumerRecord[bytes, bytes]:
-    return ConsumerRecord(topic, partition, offset, 1_700_000_000_000 + offset, 0, key, value, None, 0, 0, headers)
+    return ConsumerRecord(topic, partition, offset, int(time.time() * 1000), 0, key, value, None, 0, 0, headers)
 
 
 class FakeKafka:
@@ -181,9 +182,23 @@ class FakeConsumer:
         await self.kafka.answer("topics")
         return {tp.topic for tp in self.kafka.partitions}
 
+    async def committed(self, tp: TopicPartition) -> int | None:
+        return self.kafka.committed[self.group].get(tp)
+
+    async def offsets_for_times(
+        self, times: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
+        found = {
+            tp: next((record for record in self.kafka.partitions.get(tp, []) if record.timestamp >= since), None)
+            for tp, since in times.items()
+        }
+        return {
+            tp: OffsetAndTimestamp(record.offset, record.timestamp) if record else None for tp, record in found.items()
+        }
+
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         await self.kafka.answer("end offsets")
-        return {tp: len(self.kafka.partitions[tp]) for tp in partitions}
+        return {tp: len(self.kafka.partitions.get(tp, [])) for tp in partitions}
 
     async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(partitions, 0)

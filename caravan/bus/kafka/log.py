@@ -1,0 +1,56 @@
+"""Reads topics on Kafka from their first message on, as no group, for whoever rebuilds a read model of them."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from caravan.bus import LoggedMessage
+from caravan.bus.kafka_servers import KafkaServers
+
+_POLL_MS = 1_000
+
+
+class KafkaTopicLog:
+    """All partitions of the topics, each from its beginning. The end is asked for anew whenever it was reached."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self._ends: dict[TopicPartition, int] = {}
+
+    async def read_messages(self, limit: int) -> list[LoggedMessage]:
+        if not await self._list_unread():
+            self._ends = await self._consumer.end_offsets(sorted(self._consumer.assignment()))
+        while unread := await self._list_unread():
+            records = await self._consumer.getmany(*unread, timeout_ms=_POLL_MS, max_records=limit)
+            messages = [
+                LoggedMessage(record.topic, record.value)
+                for of_one in records.values()
+                for record in of_one
+                if record.value is not None
+            ]
+            if messages:
+                return messages
+        return []
+
+    async def _list_unread(self) -> list[TopicPartition]:
+        return [tp for tp, end in self._ends.items() if await self._consumer.position(tp) < end]
+
+
+@asynccontextmanager
+async def open_kafka_log(servers: KafkaServers, client: str, topics: Sequence[str]) -> AsyncIterator[KafkaTopicLog]:
+    """Raises what connecting raises."""
+    consumer = AIOKafkaConsumer(
+        *topics,
+        **servers.build_client_arguments(),
+        client_id=f"{client}-log",
+        group_id=None,  # it has all partitions of the topics, and starts them at the beginning
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+    )
+    await consumer.start()
+    try:
+        yield KafkaTopicLog(consumer)
+    finally:
+        await consumer.stop()
