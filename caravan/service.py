@@ -20,11 +20,11 @@ from caravan.cache import Cache, SharedCache
 from caravan.client import BoundOperation, OperationClient
 from caravan.clock import Clock
 from caravan.consumers import Consumers
-from caravan.database import Database
+from caravan.database import Database, UnitOfWork
 from caravan.discovery import Discovery
 from caravan.jobs import Enqueuer, Jobs
 from caravan.live import ChangeNotifications
-from caravan.messages import Channel
+from caravan.messages import Channel, Delivery, Topic
 from caravan.refusals import RefusalRecorder
 from caravan.settings import Settings
 from caravan.timeline import Describe
@@ -110,6 +110,27 @@ class RebuildResult:
     is_identical: bool
 
 
+Projection = Callable[[UnitOfWork, list[Delivery[Any]]], Awaitable[object]]
+"""Writes what a batch of events says: the same rows in whatever order and however often they come."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadModel:
+    """A read model that `caravan/rebuild.py` makes anew from topics, which have to be KEPT. `tables` stand in the order
+    in which their writers lock them. `empty_rows` says for a table which rows mean the same as none, such as a count
+    that has gone back to 0.
+    """
+
+    service: str
+    tables: tuple[str, ...]
+    projections: Mapping[Topic, Projection]
+    empty_rows: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def topics(self) -> list[str]:
+        return [topic.name for topic in self.projections]
+
+
 Rebuild = Callable[[Mapping[str, Database], Callable[[int], None]], Awaitable[RebuildResult]]
 """Builds a read model anew beside the live one while the services run, compares, and replaces it; reports the
 number of events read so far.
@@ -128,7 +149,7 @@ class Service:
     settings: type[BaseSettings] | None = None
     periodic_tasks: tuple[PeriodicTask, ...] = ()
     jobs: Jobs | None = None
-    projections: "Mapping[str, Rebuild]" = field(default_factory=dict)
+    projections: "Mapping[str, Rebuild | ReadModel]" = field(default_factory=dict)
     timeline: Describe | None = None
     """What the service's tables tell of one key, for its timeline."""
     open_resources: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None

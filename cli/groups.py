@@ -45,7 +45,7 @@ def list_projections() -> None:
 
 @projections.command("rebuild")
 def rebuild_projection(name: Annotated[str, typer.Argument(help="Which one; see `caravan projections list`.")]) -> None:
-    """Build a read model anew beside the live one, compare them, and put it in its place. Orders go on meanwhile.
+    """Build a read model anew beside the live one, compare them, and put right what differs. Orders go on meanwhile.
 
     Exit status 1 when the live one was not equal to the byte: it is right now, but something had gone wrong.
     """

@@ -1,12 +1,18 @@
 """`caravan projections`: list read models, and build one anew while the shop runs."""
 
+from collections.abc import Callable, Mapping
+
 import typer
 
 from caravan import telemetry
 from caravan.audit import OPERATOR, record_audit
 from caravan.database import Database
+from caravan.rebuild import LogTooShort, TopicRebuild
+from caravan.runtime import Backends
+from caravan.runtime.backends import open_topic_log
 from caravan.runtime.startup import open_backends
-from caravan.service import RebuildResult, Service
+from caravan.service import ReadModel, RebuildResult, Service
+from caravan.settings import Settings
 from cli.configuration import load_kernel_settings
 from cli.serve import read_backends
 from cli.terminal import exit_with_error, print_line, print_note, print_table, show_spinner
@@ -45,8 +51,13 @@ async def _run_rebuild(service: Service, name: str) -> RebuildResult:
         }
         try:
             with show_spinner(f"{name}: reading events") as update_spinner:
-                result = await service.projections[name](
-                    databases, lambda count: update_spinner(f"{name}: {count} events read")
+                result = await _rebuild(
+                    service,
+                    name,
+                    databases,
+                    kernel_settings,
+                    backends,
+                    lambda count: update_spinner(f"{name}: {count} events read"),
                 )
             async with databases[service.databases[0].name].unit_of_work() as uow:
                 record_audit(
@@ -62,3 +73,21 @@ async def _run_rebuild(service: Service, name: str) -> RebuildResult:
         finally:
             for database in databases.values():
                 await database.close()
+
+
+async def _rebuild(
+    service: Service,
+    name: str,
+    databases: Mapping[str, Database],
+    kernel_settings: Settings,
+    backends: Backends,
+    progress: Callable[[int], None],
+) -> RebuildResult:
+    model = service.projections[name]
+    if not isinstance(model, ReadModel):
+        return await model(databases, progress)
+    try:
+        async with open_topic_log(kernel_settings, backends, model.topics) as log:
+            return await TopicRebuild(model, databases[service.databases[0].name], log, progress).run()
+    except LogTooShort as error:
+        exit_with_error(f"{name}: {error}")

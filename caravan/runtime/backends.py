@@ -4,15 +4,17 @@ choose.
 
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
 
 from caravan.audit import AUDIT
-from caravan.bus import Bus, Subscription
+from caravan.bus import Bus, Subscription, TopicLog
 from caravan.bus.embedded import EmbeddedBus
+from caravan.bus.embedded.log import EmbeddedTopicLog
 from caravan.consumers import Consumer
 from caravan.database import Database
 from caravan.database.migrations import (
@@ -129,6 +131,26 @@ def choose_bus(kernel_settings: Settings, database: Database, leadership: Leader
             is_owner=kernel_settings.declare,
         )
     return EmbeddedBus(database, leadership)
+
+
+@asynccontextmanager
+async def open_topic_log(
+    kernel_settings: Settings, backends: Backends, topics: Sequence[str]
+) -> AsyncIterator[TopicLog]:
+    """The topics from their first message on, on Kafka where the settings name it, else in Postgres."""
+    if kernel_settings.kafka_url and kernel_settings.rabbitmq_url:
+        from caravan.bus.kafka.log import open_kafka_log
+        from caravan.bus.kafka_servers import KafkaServers
+
+        client_id = f"caravan-{socket.gethostname()}-{os.getpid()}"
+        async with open_kafka_log(KafkaServers.from_settings(kernel_settings), client_id, topics) as kafka_log:
+            yield kafka_log
+        return
+    database = await Database.open(BUS, backends.get_database_url(BUS), size=1)
+    try:
+        yield EmbeddedTopicLog(database, topics)
+    finally:
+        await database.close()
 
 
 def choose_discovery(kernel_settings: Settings, database: Database) -> Discovery:

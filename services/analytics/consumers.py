@@ -4,7 +4,8 @@ from caravan.audit import AUDIT, AuditRecorded
 from caravan.consumers import Consumers
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
-from services.analytics.store import facts, records
+from services.analytics import projections
+from services.analytics.store import records
 from services.analytics.use_cases import AnalyticsContext as Context
 from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, OrderCancelled, OrderCreated
 from services.payments.messages import PAYMENT_COMPLETED, PAYMENT_REFUNDED, PaymentCompleted, PaymentRefunded
@@ -16,48 +17,37 @@ consume = Consumers("analytics", linger=0.25)
 
 @consume(ORDER_CREATED)
 async def handle_order_created(_: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCreated]]) -> None:
-    await facts.record_orders(uow, [delivery.message for delivery in deliveries])
+    await projections.project_created(uow, deliveries)
 
 
 @consume(ORDER_PROCESSED)
 async def handle_order_processed(_: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderProcessed]]) -> None:
-    await facts.record_outcomes(uow, [(d.message.order_id, d.message.outcome, d.time) for d in deliveries])
+    await projections.project_processed(uow, deliveries)
 
 
 @consume(PAYMENT_COMPLETED)
 async def handle_payment_completed(_: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]) -> None:
-    await facts.record_captures(
-        uow, [(d.message.order_id, d.message.amount.amount, d.message.amount.currency, d.time) for d in deliveries]
-    )
+    await projections.project_captures(uow, deliveries)
 
 
 @consume(PAYMENT_REFUNDED)
 async def handle_payment_refunded(_: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]) -> None:
-    """An amount of 0 says that nothing had been captured."""
-    refunds = [
-        (d.message.order_id, d.message.amount.amount, d.message.amount.currency, d.time)
-        for d in deliveries
-        if d.message.amount.amount
-    ]
-    if refunds:
-        await facts.record_refunds(uow, refunds)
+    await projections.project_refunds(uow, deliveries)
 
 
 @consume(ORDER_SHIPPED)
 async def handle_order_shipped(_: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderShipped]]) -> None:
-    await facts.record_step(uow, "shipped_at", [(d.message.order_id, d.time) for d in deliveries])
+    await projections.project_shipped(uow, deliveries)
 
 
 @consume(ORDER_DELIVERED)
 async def handle_order_delivered(_: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderDelivered]]) -> None:
-    await facts.record_step(uow, "delivered_at", [(d.message.order_id, d.time) for d in deliveries])
+    await projections.project_delivered(uow, deliveries)
 
 
 @consume(ORDER_CANCELLED)
 async def handle_order_cancelled(_: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
-    await facts.record_cancellations(
-        uow, [(d.message.order_id, d.message.refunded.amount if d.message.refunded else 0, d.time) for d in deliveries]
-    )
+    await projections.project_cancelled(uow, deliveries)
 
 
 @consume(AUDIT)

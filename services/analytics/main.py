@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from caravan.service import DatabaseDeclaration, PeriodicTask, Service
-from services.analytics import timeline, use_cases
+from services.analytics import projections, timeline, use_cases
 from services.analytics.api import router
 from services.analytics.consumers import consume
 from services.analytics.settings import Settings
@@ -15,5 +15,6 @@ service = Service(
     consumers=consume,
     settings=Settings,
     periodic_tasks=(PeriodicTask("daily-reports", 300.0, use_cases.write_daily_reports),),
+    projections={"order_facts": projections.ORDER_FACTS},
     timeline=timeline.describe_audit,
 )

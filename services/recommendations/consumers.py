@@ -7,6 +7,7 @@ from services.catalog.messages import PRODUCT_UPDATED, ProductUpdated
 from services.inventory.messages import STOCK_CHANGED, StockChanged
 from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, OrderCancelled, OrderCreated
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
+from services.recommendations import projections
 from services.recommendations.caches import OFFERED_PRODUCTS, USER_ORDERS
 from services.recommendations.store import history
 from services.recommendations.use_cases import RecommendationsContext as Context
@@ -16,30 +17,21 @@ consume = Consumers("recommendations", linger=0.25)
 
 @consume(ORDER_CREATED)
 async def handle_order_created(context: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCreated]]) -> None:
-    orders = [delivery.message for delivery in deliveries]
-    await history.record_orders(
-        uow, [(order.order_id, order.user_id, _join_skus(order), order.placed_at) for order in orders]
-    )
-    tags = {USER_ORDERS(order.user_id) for order in orders}
+    await projections.project_created(uow, deliveries)
+    tags = {USER_ORDERS(delivery.message.user_id) for delivery in deliveries}
     uow.run_after_commit(lambda: context.cache.invalidate(tags))
-
-
-def _join_skus(order: OrderCreated) -> str:
-    """The most valuable line first; each sku once."""
-    lines = sorted(order.lines, key=lambda line: (-line.quantity * line.unit_price, line.sku))
-    return "\n".join(dict.fromkeys(line.sku for line in lines))
 
 
 @consume(ORDER_PROCESSED)
 async def handle_order_processed(context: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderProcessed]]) -> None:
-    await history.record_outcomes(uow, [(d.message.order_id, d.message.user_id, d.message.outcome) for d in deliveries])
+    await projections.project_processed(uow, deliveries)
     tags = {USER_ORDERS(delivery.message.user_id) for delivery in deliveries}
     uow.run_after_commit(lambda: context.cache.invalidate(tags))
 
 
 @consume(ORDER_CANCELLED)
 async def handle_order_cancelled(context: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
-    await history.record_cancellations(uow, [(d.message.order_id, d.message.user_id) for d in deliveries])
+    await projections.project_cancelled(uow, deliveries)
     tags = {USER_ORDERS(delivery.message.user_id) for delivery in deliveries}
     uow.run_after_commit(lambda: context.cache.invalidate(tags))
 

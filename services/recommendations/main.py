@@ -7,7 +7,7 @@ from pathlib import Path
 
 from caravan.cache import Cache
 from caravan.service import DatabaseDeclaration, Service
-from services.recommendations import caches, use_cases
+from services.recommendations import caches, projections, use_cases
 from services.recommendations.api import router
 from services.recommendations.client import LIST_RECOMMENDATIONS
 from services.recommendations.consumers import consume
@@ -29,5 +29,6 @@ service = Service(
     operations=(LIST_RECOMMENDATIONS.bind(use_cases.list_for_user),),
     caches=caches.CACHES,
     settings=Settings,
+    projections={"purchases": projections.PURCHASES},
     open_resources=open_resources,
 )

@@ -1,0 +1,66 @@
+"""The facts of orders, which every report and the dashboard are computed from: event in, row out. The consumers write
+them as events come, and a rebuild writes them from the topics.
+"""
+
+from caravan.database import UnitOfWork
+from caravan.messages import Delivery
+from caravan.service import ReadModel
+from services.analytics.store import facts
+from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, OrderCancelled, OrderCreated
+from services.payments.messages import PAYMENT_COMPLETED, PAYMENT_REFUNDED, PaymentCompleted, PaymentRefunded
+from services.processing.messages import ORDER_PROCESSED, OrderProcessed
+from services.shipping.messages import ORDER_DELIVERED, ORDER_SHIPPED, OrderDelivered, OrderShipped
+
+
+async def project_created(uow: UnitOfWork, deliveries: list[Delivery[OrderCreated]]) -> None:
+    await facts.record_orders(uow, [delivery.message for delivery in deliveries])
+
+
+async def project_processed(uow: UnitOfWork, deliveries: list[Delivery[OrderProcessed]]) -> None:
+    await facts.record_outcomes(uow, [(d.message.order_id, d.message.outcome, d.time) for d in deliveries])
+
+
+async def project_captures(uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]) -> None:
+    await facts.record_captures(
+        uow, [(d.message.order_id, d.message.amount.amount, d.message.amount.currency, d.time) for d in deliveries]
+    )
+
+
+async def project_refunds(uow: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]) -> None:
+    """An amount of 0 says that nothing had been captured."""
+    refunds = [
+        (d.message.order_id, d.message.amount.amount, d.message.amount.currency, d.time)
+        for d in deliveries
+        if d.message.amount.amount
+    ]
+    if refunds:
+        await facts.record_refunds(uow, refunds)
+
+
+async def project_shipped(uow: UnitOfWork, deliveries: list[Delivery[OrderShipped]]) -> None:
+    await facts.record_step(uow, "shipped_at", [(d.message.order_id, d.time) for d in deliveries])
+
+
+async def project_delivered(uow: UnitOfWork, deliveries: list[Delivery[OrderDelivered]]) -> None:
+    await facts.record_step(uow, "delivered_at", [(d.message.order_id, d.time) for d in deliveries])
+
+
+async def project_cancelled(uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
+    await facts.record_cancellations(
+        uow, [(d.message.order_id, d.message.refunded.amount if d.message.refunded else 0, d.time) for d in deliveries]
+    )
+
+
+ORDER_FACTS = ReadModel(
+    "analytics",
+    tables=("order_line_fact", "order_fact"),
+    projections={
+        ORDER_CREATED: project_created,
+        ORDER_PROCESSED: project_processed,
+        PAYMENT_COMPLETED: project_captures,
+        PAYMENT_REFUNDED: project_refunds,
+        ORDER_SHIPPED: project_shipped,
+        ORDER_DELIVERED: project_delivered,
+        ORDER_CANCELLED: project_cancelled,
+    },
+)

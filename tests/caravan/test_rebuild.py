@@ -1,0 +1,105 @@
+"""Read models made anew while orders go on: equal to the live ones to the byte, and put right where those are wrong."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from caravan.messages import KEPT
+from caravan.rebuild import LogTooShort, TopicRebuild
+from caravan.runtime import Backends
+from caravan.runtime.backends import open_topic_log
+from caravan.service import ReadModel, RebuildResult
+from services.analytics.projections import ORDER_FACTS
+from services.orders.projections import rebuild_summaries
+from services.recommendations.projections import PURCHASES
+from services.registry import load_services
+from tests.faults.test_repetitions import Repeating
+from tests.support.scenario import ShopScenario, run_whole_shop
+from tests.support.shop import wait_until
+
+
+@pytest.fixture(scope="module")
+async def scenario(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ShopScenario]:
+    """Every message comes five times."""
+    async with run_whole_shop(backends, tmp_path_factory.mktemp("shop"), wrap=Repeating) as scenario:
+        yield scenario
+
+
+async def rebuild(scenario: ShopScenario, model: ReadModel) -> RebuildResult:
+    counts: list[int] = []
+    process = scenario.shop.process
+    async with open_topic_log(process.kernel_settings, process.backends, model.topics) as log:
+        result = await TopicRebuild(model, scenario.shop.get_database(model.service), log, counts.append).run()
+    assert counts == sorted(counts)
+    return result
+
+
+async def rebuild_orders(scenario: ShopScenario) -> RebuildResult:
+    return await rebuild_summaries(scenario.shop.get_context("orders").databases, lambda _: None)
+
+
+async def test_all_read_models_equal_the_live_ones_twice_while_orders_go_on(scenario: ShopScenario) -> None:
+    running = asyncio.create_task(scenario.run_scenario())
+    rounds = 0
+    while not running.done() or rounds < 2:
+        results = [
+            await rebuild(scenario, ORDER_FACTS),
+            await rebuild(scenario, PURCHASES),
+            await rebuild_orders(scenario),
+        ]
+        assert [result.is_identical for result in results] == [True, True, True]
+        rounds += 1
+    await running
+    await scenario.wait_for_ends()
+    assert rounds >= 2
+    assert (await rebuild(scenario, ORDER_FACTS)).rows >= 2 * len(scenario.orders)
+
+
+async def test_a_live_one_that_is_wrong_is_put_right(scenario: ShopScenario) -> None:
+    facts, purchases = scenario.shop.get_database("analytics"), scenario.shop.get_database("recommendations")
+    revenue = "SELECT sum(captured) FROM order_fact"
+    before = await facts.fetchval(revenue)
+    await facts.execute("UPDATE order_fact SET captured = captured + 1 WHERE captured > 0")
+    assert not (await rebuild(scenario, ORDER_FACTS)).is_identical
+    assert await facts.fetchval(revenue) == before
+    assert (await rebuild(scenario, ORDER_FACTS)).is_identical
+    await purchases.execute("DELETE FROM sold")
+    assert not (await rebuild(scenario, PURCHASES)).is_identical
+    assert (await rebuild(scenario, PURCHASES)).is_identical
+
+
+async def test_rows_from_before_the_topics_were_kept_are_not_thrown_away(scenario: ShopScenario) -> None:
+    facts = scenario.shop.get_database("analytics")
+    await facts.execute("INSERT INTO order_fact (order_id, captured) VALUES (gen_random_uuid(), 5)")
+    with pytest.raises(LogTooShort, match="Nothing was changed"):
+        await rebuild(scenario, ORDER_FACTS)
+    assert await facts.execute("DELETE FROM order_fact WHERE captured = 5") == 1
+    assert (await rebuild(scenario, ORDER_FACTS)).is_identical
+
+
+async def test_what_the_service_has_not_handled_is_left_to_it(scenario: ShopScenario) -> None:
+    """A message on the topic that waits for its consumer is in neither: after the rebuild it is handled as ever."""
+    facts = scenario.shop.get_database("analytics")
+    (order_id,) = [row[0] for row in await facts.fetch("SELECT order_id FROM order_fact ORDER BY 1 LIMIT 1")]
+    shipped = await facts.fetchrow(
+        "SELECT message_id, consumer FROM inbox WHERE consumer = 'analytics.order-created' AND key = $1", order_id
+    )
+    assert shipped is not None
+    await facts.execute("DELETE FROM inbox WHERE consumer = $1 AND message_id = $2", shipped[1], shipped[0])
+    await facts.execute("UPDATE order_fact SET placed_at = NULL, total = NULL WHERE order_id = $1", order_id)
+    await facts.execute("DELETE FROM order_line_fact WHERE order_id = $1", order_id)
+    await rebuild(scenario, ORDER_FACTS)
+    assert await facts.fetchval("SELECT placed_at FROM order_fact WHERE order_id = $1", order_id) is None
+
+    async def nothing_is_left_over() -> bool:
+        return not await facts.fetch("SELECT FROM pg_namespace WHERE nspname = 'rebuild'")
+
+    await wait_until(nothing_is_left_over)
+
+
+def test_topics_of_read_models_are_kept() -> None:
+    models = [model for service in load_services() for model in service.projections.values()]
+    topics = {topic for model in models if isinstance(model, ReadModel) for topic in model.projections}
+    assert len(topics) == 7
+    assert {topic.name for topic in topics if topic.retention != KEPT} == set()
