@@ -68,6 +68,7 @@ class EventReader:
     async def send_message(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self.has_ended = self.status == 204
             return
         self.body += message.get("body", b"")
         if self.status >= 400:

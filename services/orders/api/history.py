@@ -57,18 +57,24 @@ async def get_history(context: Injected[OrdersContext], order_id: UUID, caller: 
 
 @router.get(
     "/v1/orders/{order_id}/events",
-    responses={200: {"content": {EVENT_STREAM_TYPE: {}}, "description": "one event per change of the order"}},
+    responses={
+        200: {"content": {EVENT_STREAM_TYPE: {}}, "description": "one event per change of the order"},
+        204: {"description": "the order has ended with the version of `Last-Event-ID`: don't connect again"},
+    },
 )
 async def get_events(
     context: Injected[OrdersContext],
     order_id: UUID,
     caller: Customer,
     last_event_id: Annotated[int, Header(ge=0, le=100_000, description="resume after this version")] = 0,
-) -> EventStream:
+) -> Response:
     """Server-Sent Events: the order's changes as they happen, until it has ended. The id of each is its version.
 
     A stream lasts for ten minutes at most; connect again with `Last-Event-ID` and nothing is missed. `reset` says that
     the changes after that version are not known, and that they come from the first.
     """
-    await _load_visible_events(context, caller, order_id)
+    recorded_events = await _load_visible_events(context, caller, order_id)
+    order = model.fold_events((item.event, item.time) for item in recorded_events)
+    if order.has_ended and last_event_id == order.version:
+        return Response(status_code=204)
     return EventStream(context.resources.live.watch(str(order_id), last_event_id))

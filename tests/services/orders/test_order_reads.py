@@ -88,6 +88,10 @@ async def test_live_events_resume_after_the_last_one_seen(shop: Shop) -> None:
             if line.startswith("id: "):
                 ids.append(int(line[4:]))
     assert ids == [3, 4, 5]
+    ended = await shop.client.get(
+        f"/v1/orders/{order_id}/events", headers={**shop.issue_headers("customer", user), "Last-Event-ID": "5"}
+    )
+    assert (ended.status_code, ended.content) == (204, b""), "a browser connects no more"
 
 
 async def test_lists_page_through_all_orders_of_the_customer(shop: Shop) -> None:
