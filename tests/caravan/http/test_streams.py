@@ -1,12 +1,18 @@
 """A live stream says that it is one, and that nobody may keep it back."""
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from caravan.http.streams import EVENT_STREAM_TYPE, EventStream
+from caravan.runtime import connections
+from caravan.runtime.connections import BoundedProtocol, ConnectionLimits
+from tests.services.gateway.stand_ins import listening
 
 
 async def test_a_stream_is_neither_stored_nor_buffered() -> None:
@@ -71,3 +77,30 @@ async def test_it_ends_when_the_client_leaves_and_only_then() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await stream
     assert len(has_ended) == 2
+
+
+async def test_a_client_that_takes_nothing_is_cut_off_and_nothing_is_kept_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "UNREAD_SECONDS", 0.5)
+    parts, has_ended = 0, asyncio.Event()
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        nonlocal parts
+        try:
+            while True:
+                parts += 1
+                yield b"data: %s\n\n" % (b"x" * 65536)
+                await asyncio.sleep(0)  # as one does that waits for its next change
+        finally:
+            has_ended.set()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await EventStream(events())(scope, receive, send)
+
+    limits = ConnectionLimits(10)
+    async with listening(app, http=partial(BoundedProtocol, limits=limits)) as url:
+        with socket.create_connection((urlsplit(url).hostname, urlsplit(url).port)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            await asyncio.wait_for(has_ended.wait(), 10)
+    assert parts < 500, "what the system's buffers hold, and no more"
