@@ -111,11 +111,11 @@ async def test_a_stream_that_its_service_ends_in_between_is_not_complete(
     graph: GraphCase, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     who, sku = await graph.program.register_customer(), await graph.program.create_product(stock=2)
-    placed = (await graph.program.place_order(who, sku)).json()["id"]
     for service in ("inventory", "orders"):
-        monkeypatch.setattr(graph.shop.get_context(service).resources.live, "_stream_seconds", 0.3)
+        monkeypatch.setattr(graph.shop.get_context(service).resources.live, "_stream_seconds", 0.01)
     async with _subscribe(client, STOCK, {}, sku=sku) as answer, asyncio.timeout(20):
         assert {name for name, _ in [event async for event in _read_events(answer)]} == {"next"}
+    placed = (await graph.program.place_order(who, sku)).json()["id"]  # it is under way when its stream ends
     async with _subscribe(client, ORDER, who, id=placed) as answer, asyncio.timeout(20):
         assert {name for name, _ in [event async for event in _read_events(answer)]} == {"next"}
 
