@@ -122,10 +122,13 @@ async def make_products(target: Target) -> None:
             await api.send_request("PUT", "/v1/products", body={"products": products[first : first + 500]})
 
 
-async def measure_p95(target: Target, paths: list[str], clients: int, seconds: float) -> float:
-    """Milliseconds."""
+async def measure_p95(
+    target: Target, paths: list[str], clients: int, seconds: float, staff: str | None = None
+) -> float:
+    """Milliseconds. `staff`: a token to send."""
     host, port = target.address
     task = {"kind": "get", "paths": paths, "host": host, "port": port, "clients": clients, "seconds": seconds}
+    task |= {"staff": staff} if staff else {}
     result = await run_load({**task, "warm_up": 0.5, "seed": 1, "tokens": []})
     if result["failures"]:
         raise SystemExit(f"{paths}: {result['failures']}")

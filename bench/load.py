@@ -143,8 +143,10 @@ class LoadGenerator:
             yield body, b"%b%b%d\r\ncontent-length: %d\r\n\r\n%b" % (head, key.encode(), count, len(content), content)
 
     def _generate_gets(self) -> Iterator[tuple[int, bytes]]:
+        token = f"authorization: Bearer {self.task['staff']}\r\n" if "staff" in self.task else ""
         requests = [
-            f"GET {path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\n\r\n".encode() for path in self.task["paths"]
+            f"GET {path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\n{token}\r\n".encode()
+            for path in self.task["paths"]
         ]
         while True:
             yield 0, self.random.choice(requests)

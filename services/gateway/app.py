@@ -22,6 +22,7 @@ from services.gateway.admin import dead_letters, job_admin
 from services.gateway.admission import Admission, read_host, require_token
 from services.gateway.api import router
 from services.gateway.graphql import api as graph_api
+from services.gateway.graphql.query_answers import QueryAnswers
 from services.gateway.graphql.setup import build_executor
 from services.gateway.limits import RateClass, RateClasses, TokenLease
 from services.gateway.reference.documents import ApiReference
@@ -46,6 +47,7 @@ def build_app(context: GatewayContext) -> App:
         if isinstance(route, APIRoute) and not route.include_in_schema
     )
     own.state.graph = build_executor(context.settings)
+    own.state.query_answers = QueryAnswers(own.state.graph, context.cache)
     own.state.dispatcher = Dispatcher(context, own)
     own.state.admission = Admission(context.resources)
     middleware = RequestMiddleware(GatewayApp(context, own.state.dispatcher, own.state.admission), OWN_SERVICE)

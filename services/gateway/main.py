@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from caravan.refusals import Refusal, RefusalRecorder
 from caravan.service import PeriodicTask, Service, ServiceContext
-from services.gateway import app, use_cases
+from services.gateway import app, caches, use_cases
 from services.gateway.limits import RateClasses, RateLimiter
 from services.gateway.routing.table import REFRESH_SECONDS, RouteTable
 from services.gateway.routing.upstreams import Upstreams
@@ -40,6 +40,7 @@ async def open_resources(context: ServiceContext[Settings, None]) -> AsyncIterat
 
 service = Service(
     "gateway",
+    caches=caches.CACHES,
     settings=Settings,
     open_resources=open_resources,
     build_app=app.build_app,

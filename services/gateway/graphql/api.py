@@ -5,6 +5,8 @@ A subscription is answered with an event stream, all else with JSON, or with a s
 takes nothing else.
 """
 
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -14,8 +16,22 @@ from graphql import OperationType
 
 from caravan.auth import Anyone, Caller
 from caravan.errors import BadRequest, UnsupportedMediaType
-from caravan.http import EVENT_STREAM_TYPE, Injected, choose_content_type
-from services.gateway.graphql.execution import GraphExecutor, GraphRequest, RequestRefused
+from caravan.http import (
+    EVENT_STREAM_TYPE,
+    Injected,
+    choose_content_type,
+    format_cache_status,
+    make_cached_response,
+)
+from services.gateway.admission import read_host
+from services.gateway.graphql.execution import (
+    AcceptedOperation,
+    GraphExecutor,
+    GraphRequest,
+    RequestRefused,
+    measure_cost,
+)
+from services.gateway.graphql.query_answers import QueryAnswer
 from services.gateway.graphql.service_calls import ServiceCalls
 from services.gateway.graphql.streaming import COMPLETE, SubscriptionStream, format_next
 from services.gateway.use_cases import GatewayContext
@@ -93,21 +109,61 @@ async def _answer(
     try:
         operation = executor.accept_operation(graph_request, caller, allowed)
     except RequestRefused as refused:
-        return _make_response(request, {"errors": refused.errors}, refused.status, refused.headers)
+        body = orjson.dumps({"errors": refused.errors})
+        media_type = RESPONSE_TYPE if RESPONSE_TYPE in request.headers.get("accept", "").lower() else JSON_TYPE
+        headers = {**refused.headers, "Cache-Status": "Caravan; detail=refused"}
+        return Response(body, refused.status, headers, media_type=media_type)
     state = request.app.state
-    calls = ServiceCalls(
-        state.admission, state.dispatcher, context, request.scope, caller, context.settings.graphql_seconds
+    make_calls = partial(
+        ServiceCalls,
+        state.admission,
+        state.dispatcher,
+        context,
+        request.scope,
+        caller,
+        context.settings.graphql_seconds,
     )
     if operation.node.operation is OperationType.SUBSCRIPTION:
         address = request.client.host if request.client else "unknown"
-        return SubscriptionStream(context.resources.streams, executor, operation, calls, caller, address)
-    answer = await executor.run_operation(operation, calls)
-    headers = {"GraphQL-Cost": executor.format_cost(operation, answer, calls)}
-    if choose_content_type(request.headers.get("accept", ""), *JSON_TYPES, EVENT_STREAM_TYPE) == EVENT_STREAM_TYPE:
-        return Response(format_next(answer) + COMPLETE, 200, headers, media_type=EVENT_STREAM_TYPE)
-    return _make_response(request, answer, 200, headers)
+        return SubscriptionStream(context.resources.streams, executor, operation, make_calls(), caller, address)
+    if operation.node.operation is OperationType.MUTATION:
+        calls = make_calls()
+        result = await executor.run_operation(operation, calls)
+        cost = executor.format_cost(operation, measure_cost(operation, result, calls))
+        headers = {"GraphQL-Cost": cost, "Cache-Status": "Caravan; fwd=method"}
+        return _make_response(request, orjson.dumps(result), 200, headers)
+    snapshot = context.discovery.current_snapshot
+    routes = f"{read_host(request.scope)} {snapshot.revision if snapshot else ''}"
+    answer = await state.query_answers.answer_query(operation, caller, routes, make_calls)
+    return _make_query_response(request, operation, answer)
 
 
-def _make_response(request: Request, answer: dict[str, Any], status: int, headers: dict[str, str]) -> Response:
-    media_type = RESPONSE_TYPE if RESPONSE_TYPE in request.headers.get("accept", "").lower() else JSON_TYPE
-    return Response(orjson.dumps(answer), status, headers, media_type=media_type)
+def _make_query_response(request: Request, operation: AcceptedOperation, answer: QueryAnswer) -> Response:
+    """Clients may keep a whole answer, and ask with its ETag whether it is still the same."""
+    headers = {"GraphQL-Cost": answer.cost, "Vary": "Accept, Authorization"}
+    if not answer.is_whole:
+        headers |= {"Cache-Status": format_cache_status(answer.cached), "Cache-Control": "no-store"}
+        return _make_response(request, answer.cached.value or b"", 200, headers)
+    content_type, body = _encode_body(request, answer.cached.value or b"")
+    response = make_cached_response(
+        replace(answer.cached, value=body),
+        request.headers.get("if-none-match") if request.method == "GET" else None,
+        is_private=operation.scope != "public",
+        headers=headers,
+    )
+    if response.status_code == 200:
+        response.headers["content-type"] = content_type
+    return response
+
+
+def _make_response(request: Request, body: bytes, status: int, headers: dict[str, str]) -> Response:
+    content_type, body = _encode_body(request, body)
+    return Response(body, status, {**headers, "content-type": content_type})
+
+
+def _encode_body(request: Request, body: bytes) -> tuple[str, bytes]:
+    """As the client takes it, with the media type."""
+    accept = request.headers.get("accept", "")
+    if choose_content_type(accept, *JSON_TYPES, EVENT_STREAM_TYPE) == EVENT_STREAM_TYPE:
+        return f"{EVENT_STREAM_TYPE}; charset=utf-8", format_next(body) + COMPLETE
+    return RESPONSE_TYPE if RESPONSE_TYPE in accept.lower() else JSON_TYPE, body

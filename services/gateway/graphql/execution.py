@@ -68,7 +68,7 @@ class RequestRefused(Exception):
 
 class GraphExecutor:
     def __init__(self, schema: Schema, documents: DocumentStore, max_cost: int) -> None:
-        self._schema = schema
+        self.schema = schema
         self._documents = documents
         self.max_cost = max_cost
 
@@ -82,11 +82,11 @@ class GraphExecutor:
             if node.operation not in allowed:
                 raise GraphQLError(f"a {node.operation.value} can't be sent in this way; see the page on GraphQL")
             variables = get_variable_values(
-                self._schema.core, node.variable_definitions or (), dict(request.variables), max_errors=5
+                self.schema.core, node.variable_definitions or (), dict(request.variables), max_errors=5
             )
             if isinstance(variables, list):
                 raise DocumentInvalid(variables)
-            fields = PlanBuilder(self._schema.core, document.fragments, variables).plan_operation(node)
+            fields = PlanBuilder(self.schema.core, document.fragments, variables).plan_operation(node)
         except DocumentInvalid as invalid:
             raise RequestRefused(400, [format_error(error) for error in invalid.errors]) from None
         except GraphQLError as error:
@@ -115,7 +115,7 @@ class GraphExecutor:
     async def run_operation(self, operation: AcceptedOperation, calls: ServiceCalls) -> JsonObject:
         """The answer to a query or a mutation."""
         try:
-            result = await self._schema.execute(
+            result = await self.schema.execute(
                 operation.document.hash,
                 variable_values=operation.variables,
                 context_value=_build_context(operation, calls),
@@ -127,7 +127,7 @@ class GraphExecutor:
 
     async def subscribe(self, operation: AcceptedOperation, calls: ServiceCalls) -> AsyncGenerator[JsonObject, None]:
         """The answers of a subscription, one for each event."""
-        results: Any = await self._schema.subscribe(
+        results: Any = await self.schema.subscribe(
             operation.document.hash,
             variable_values=operation.variables,
             context_value=_build_context(operation, calls),
@@ -142,14 +142,14 @@ class GraphExecutor:
         finally:
             calls.cancel_reads()
 
-    def format_cost(self, operation: AcceptedOperation, answer: JsonObject, calls: ServiceCalls) -> str:
+    def format_cost(self, operation: AcceptedOperation, actual: int) -> str:
         """The header that says what the operation could have cost, and what it did."""
-        actual = measure_cost(operation.fields, answer.get("data"), calls.made.total())
         return f"estimated={operation.cost}, actual={actual}, limit={self.max_cost}"
 
 
-def measure_cost(fields: tuple[PlannedField, ...], data: Any, calls: int) -> int:
-    return calls * CALL_COST + _count_objects(fields, data)
+def measure_cost(operation: AcceptedOperation, answer: JsonObject, calls: ServiceCalls) -> int:
+    """What an operation did cost."""
+    return calls.made.total() * CALL_COST + _count_objects(operation.fields, answer.get("data"))
 
 
 def render_result(result: Any) -> JsonObject:

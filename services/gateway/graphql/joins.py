@@ -34,6 +34,8 @@ async def _attach_group(calls: ServiceCalls, group: Sequence[PlannedField], sour
             values = [error] * len(sources)
         for source, value in zip(sources, values, strict=True):
             source[key] = value
+        if join.get_tag is not None:
+            calls.tags.update(join.get_tag(source) for source in sources)
     children = [child for field in group for child in field.children]
     if children:
         size = max(field.size for field in group)

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from graphql import GraphQLField
 
+from caravan.auth import Caller
+
 Scope = Literal["public", "user", "staff", "admin"]
 SCOPES: tuple[Scope, ...] = ("public", "user", "staff", "admin")
 """From the widest to the narrowest."""
@@ -18,30 +20,37 @@ MAX_NESTED = 1000
 """Of a list inside an object, such as the lines of an order, which comes whole from its service."""
 CALL_COST = 10
 """A call of a service costs as much as this many objects."""
+TIMELINE_PRICE = 10 * CALL_COST
+"""For a timeline the gateway asks every service for its part."""
 
 JsonObject = dict[str, Any]
+ListTags = Callable[[JsonObject, Caller | None], frozenset[str] | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
     """Values of another service for many objects at once: `load(calls, objects)` gives one for each, in their order; a
-    value may be an exception. `batch_size`: how many objects one call takes.
+    value may be an exception. `batch_size`: how many objects one call takes. `get_tag`: the tag of the cache that voids
+    the value that one object gets; without it no answer that holds such values is kept.
     """
 
     load: Callable[[Any, list[JsonObject]], Awaitable[list[Any]]]
     batch_size: int = 1000
+    get_tag: Callable[[JsonObject], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """`scope`: who may ask it, None for whoever may ask for its parent. `calls`: how many calls of services it makes
-    itself. `price`: what it costs beside its calls and objects.
+    itself. `price`: what it costs beside its calls and objects. `list_tags`: the tags of the cache that void what it
+    answers to these arguments and this caller, None where nothing says so; without it no answer with it is kept.
     """
 
     scope: Scope | None = None
     calls: int = 0
     price: int = 0
     join: Join | None = None
+    list_tags: ListTags | None = None
 
     def as_metadata(self) -> dict[str, "Policy"]:
         return {"policy": self}

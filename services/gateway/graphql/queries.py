@@ -11,9 +11,10 @@ from caravan.dead_letters.schemas import DeadLetterView
 from services.analytics.schemas import AuditItem, DailyReport, Dashboard, FunnelReport, ProductsReport, SalesReport
 from services.catalog.schemas import CategoryDocument
 from services.gateway.admin.job_admin import JobView
+from services.gateway.graphql import cache_tags
 from services.gateway.graphql.connections import get_connection, read_page
 from services.gateway.graphql.fields import make_field
-from services.gateway.graphql.policy import CALL_COST, DEFAULT_FIRST, Policy, Scope
+from services.gateway.graphql.policy import DEFAULT_FIRST, TIMELINE_PRICE, ListTags, Policy, Scope
 from services.gateway.graphql.scalars import Date, DateTime, Uuid
 from services.gateway.graphql.service_calls import fill_path
 from services.gateway.graphql.shapes import get_type
@@ -26,15 +27,12 @@ from services.orders.schemas import OrderHistory
 from services.payments.schemas import PaymentDocument, PaymentItem
 from services.shipping.schemas import ShipmentDocument
 
-TIMELINE_PRICE = 10 * CALL_COST
-"""The gateway asks every service for its part."""
-
 
 @dataclass(frozen=True, slots=True)
 class Read:
     """One object. `template`: its path, whose parameters are the arguments `required`. `optional`: arguments that are
     sent as the query. `query`: what is always sent with them. `shape`: the type of the object, or of a list's objects.
-    `price`: what it costs beside its call, where the service asks others for it.
+    `price`: what it costs beside its call. `list_tags`: what voids it in the cache.
     """
 
     service: str
@@ -46,6 +44,7 @@ class Read:
     optional: Mapping[str, Any] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     price: int = 0
+    list_tags: ListTags | None = None
 
 
 class PageRead(Read):
@@ -69,7 +68,15 @@ READS: dict[str, Read] = {
     "users": PageRead(
         "identity", "/v1/users", get_type(User), "admin", "All users, the newest first.", optional={"email": str}
     ),
-    "product": Read("catalog", "/v1/products/{sku}", Product, "public", "A product.", {"sku": str}),
+    "product": Read(
+        "catalog",
+        "/v1/products/{sku}",
+        Product,
+        "public",
+        "A product.",
+        {"sku": str},
+        list_tags=cache_tags.list_product_tags,
+    ),
     "products": PageRead(
         "catalog",
         "/v1/products",
@@ -77,10 +84,17 @@ READS: dict[str, Read] = {
         "public",
         "Products: all, those found by a search, or those of a category.",
         optional={"search": str, "category": str, "skus": str, "sort": str, "withdrawn": bool},
+        list_tags=cache_tags.list_products_tags,
     ),
     "categories": PageRead("catalog", "/v1/categories", get_type(CategoryDocument), "public", "All categories."),
     "stock": Read(
-        "inventory", "/v1/stock/{sku}", get_type(StockDocument), "public", "What is there of a product.", {"sku": str}
+        "inventory",
+        "/v1/stock/{sku}",
+        get_type(StockDocument),
+        "public",
+        "What is there of a product.",
+        {"sku": str},
+        list_tags=cache_tags.list_stock_tags,
     ),
     "stock_balance": Read(
         "inventory",
@@ -174,7 +188,12 @@ READS: dict[str, Read] = {
         {"campaign_id": Uuid},
     ),
     "recommendations": ListRead(
-        "recommendations", "/v1/recommendations", Recommendation, "user", "What we recommend to you, the best first."
+        "recommendations",
+        "/v1/recommendations",
+        Recommendation,
+        "user",
+        "What we recommend to you, the best first.",
+        list_tags=cache_tags.list_recommendation_tags,
     ),
     "product_recommendations": ListRead(
         "recommendations",
@@ -272,7 +291,7 @@ def _make_query_field(read: Read) -> Any:
         await info.context.attach_joins(info, value)
         return value
 
-    policy = Policy(read.scope, calls=1, price=read.price)
+    policy = Policy(read.scope, calls=1, price=read.price, list_tags=read.list_tags)
     return make_field(graphql_type | None, arguments, defaults, resolve, policy, read.description)
 
 

@@ -42,7 +42,7 @@ UNKNOWN_OUTCOME = "; whether it was done is not known: read it, or send it again
 
 class ServiceCalls:
     """`made` counts the calls by service, for the cost and for tests. `was_interrupted`: a live stream has ended before
-    its end.
+    its end. `tags`: of the cache, for what was joined.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class ServiceCalls:
         self.caller = caller
         self.made: Counter[str] = Counter()
         self.was_interrupted = False
+        self.tags: set[str] = set()
 
     async def read(self, service: str, path: str, query: Query | None = None) -> Any:
         """The JSON that a GET answers. Raises ServiceRefused, or the Problem of a service that doesn't answer."""

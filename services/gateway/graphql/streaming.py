@@ -15,7 +15,6 @@ from caravan.auth import Caller
 from caravan.http import EventStream, Receive, Scope, Send
 from caravan.http.client_ip import get_network
 from services.gateway.graphql.execution import AcceptedOperation, GraphExecutor
-from services.gateway.graphql.policy import JsonObject
 from services.gateway.graphql.service_calls import ServiceCalls
 from services.gateway.streams import LiveStreams
 
@@ -61,7 +60,7 @@ class SubscriptionStream(EventStream):
                     if not calls.was_interrupted:
                         yield COMPLETE
                     return
-                yield format_next(answer)
+                yield format_next(orjson.dumps(answer))
                 result = asyncio.ensure_future(anext(results, None))
         finally:
             result.cancel()
@@ -69,5 +68,5 @@ class SubscriptionStream(EventStream):
             await results.aclose()
 
 
-def format_next(answer: JsonObject) -> bytes:
-    return b"event: next\ndata: %s\n\n" % orjson.dumps(answer)
+def format_next(body: bytes) -> bytes:
+    return b"event: next\ndata: %s\n\n" % body

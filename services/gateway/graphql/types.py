@@ -8,10 +8,12 @@ from typing import Any
 
 import strawberry
 
+from services.catalog.caches import PRODUCT
 from services.catalog.schemas import ProductItem
 from services.gateway.graphql.policy import Join, JsonObject, Policy
 from services.gateway.graphql.service_calls import ServiceCalls
 from services.gateway.graphql.shapes import derive_type, get_type
+from services.inventory.caches import STOCK
 from services.inventory.client import GET_AVAILABILITY, AvailabilityRequest
 from services.inventory.schemas import StockDocument
 from services.orders.messages import Address
@@ -53,14 +55,15 @@ def declare_join(graphql_type: Any, join: Join, description: str) -> Any:
     )
 
 
-PRODUCT_JOIN = Join(load_products, PRODUCTS_PER_CALL)
+PRODUCT_JOIN = Join(load_products, PRODUCTS_PER_CALL, lambda source: PRODUCT(source["sku"]))
+STOCK_JOIN = Join(load_stock, get_tag=lambda source: STOCK(source["sku"]))
 
 
 @derive_type(ProductItem)
 class Product:
     """A product of the catalogue. `version` counts its changes from 1."""
 
-    stock: Any = declare_join(get_type(StockDocument), Join(load_stock), "What is there of it, from inventory.")
+    stock: Any = declare_join(get_type(StockDocument), STOCK_JOIN, "What is there of it, from inventory.")
 
 
 @derive_type(LineItem)

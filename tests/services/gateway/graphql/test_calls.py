@@ -27,6 +27,7 @@ class Catalog:
 
     def __init__(self, backends: Backends) -> None:
         self.asked: list[str] = []
+        self.seconds = 0.0
         router = APIRouter()
         router.add_api_route("/v1/products/{sku}", self.show)
         router.add_api_route("/v1/products/{sku}", self.change, methods=["PATCH"])
@@ -35,6 +36,7 @@ class Catalog:
 
     async def show(self, sku: str) -> dict[str, Any]:
         self.asked.append(sku)
+        await asyncio.sleep(self.seconds)
         if sku == "slow":
             await asyncio.Event().wait()
         if sku == "secret":
@@ -60,7 +62,7 @@ async def run_gateway(backends: Backends, folder: Path, **rule: Any) -> AsyncIte
         known = route("known", pathExact="/v1/products/known", name="shop/known/0")
         entries = {"catalog": [endpoint(url)], "known": [endpoint(url)]}
         mounted.put(document(1, entries, [*rules, known]))
-        async with run_services(backends, "gateway", registry_file=mounted.path) as shop:
+        async with run_services(backends, "gateway", registry_file=mounted.path, cache=False) as shop:
 
             async def is_routed() -> bool:
                 table = shop.get_context("gateway").resources.table
