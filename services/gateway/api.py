@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from caravan.auth import Customer
+from caravan.errors import NotFound
 from caravan.http import FREE_PARAMETERS, Injected, make_json_response
 from caravan.times import Time
 from services.gateway import use_cases
@@ -68,6 +69,14 @@ async def show_landing_page(context: Injected[GatewayContext]) -> Response:
 @router.get("/docs", include_in_schema=False, openapi_extra=FREE_PARAMETERS_EXTRA)
 async def show_docs_page() -> Response:
     return pages.DOCS.build_response()
+
+
+@router.get("/docs/graphql", include_in_schema=False, openapi_extra=FREE_PARAMETERS_EXTRA)
+async def show_graphql_page(context: Injected[GatewayContext]) -> Response:
+    """For trying queries in development: it shows the schema, so it is there where clients may ask for that."""
+    if not context.settings.graphql_introspection:
+        raise NotFound("this page shows the schema of GraphQL, which GATEWAY_GRAPHQL_INTROSPECTION=false keeps back")
+    return pages.GRAPHQL.build_response()
 
 
 @router.get("/docs/messages", include_in_schema=False, openapi_extra=FREE_PARAMETERS_EXTRA)

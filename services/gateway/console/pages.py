@@ -36,4 +36,5 @@ class StaticPage:
 
 LANDING = StaticPage("landing.html")
 DOCS = StaticPage("docs.html", "reference.js", "docs.js")
+GRAPHQL = StaticPage("graphql.html", "reference.js", "graphql.js")
 MESSAGES = StaticPage("messages.html", "reference.js", "messages.js")

@@ -105,7 +105,7 @@ def test_the_known_services_are_those_with_a_declaration() -> None:
     assert "cli" not in list_known_services()
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/docs/messages"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/docs/graphql", "/docs/messages"])
 async def test_a_page_stands_alone_and_its_script_is_the_one_that_its_policy_allows(
     backends: Backends, path: str
 ) -> None:
