@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from caravan.auth import Caller
 from caravan.clock import new_id
+from services.gateway.console.pages import STATIC
 from services.gateway.graphql.documents import DocumentStore
 from services.gateway.graphql.execution import (
     AcceptedOperation,
@@ -204,3 +205,12 @@ def test_a_thousand_hostile_documents_are_refused_in_time() -> None:
         assert (error["http"] == 400) if operation is None else operation.cost <= EXECUTOR.max_cost
         slowest = max(slowest, time.thread_time() - began)
     assert slowest < 1
+
+
+def test_the_page_to_try_the_graph_asks_within_the_limits() -> None:
+    """Its script, read as text: for the schema, and what it begins with."""
+    script = (STATIC / "graphql.js").read_text()
+    texts = dict(re.findall(r'^const (\w+) = [`"](.*?)[`"];$', script, re.DOTALL | re.MULTILINE))
+    for text in (texts["SCHEMA"].replace("${TYPE}", texts["TYPE"]), texts["START"]):
+        operation, error = _accept(text)
+        assert operation is not None, error
