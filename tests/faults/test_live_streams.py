@@ -28,8 +28,8 @@ pytestmark = pytest.mark.slow
 
 ORDERS = 1000
 PLACED_AT_ONCE = 6
-AWAY_SECONDS = 30.0
-AWAY_CHANCE = 0.05
+ABSENCE_SECONDS = 30.0
+ABSENCE_CHANCE = 0.05
 FAULT_SECONDS = 4.0
 SERVICES = ("identity", "catalog", "inventory", "orders", "processing", "payments", "shipping")
 SETTINGS = {
@@ -75,9 +75,11 @@ class Watcher:
         while self.status != "delivered":
             with contextlib.suppress(*CUT_OFF):
                 await self._watch(random.choice(gateways.ports), authorization)
-            away = AWAY_SECONDS if self.versions and random.random() < AWAY_CHANCE else random.uniform(0.1, 1.0)
+            absence = (
+                ABSENCE_SECONDS if self.versions and random.random() < ABSENCE_CHANCE else random.uniform(0.1, 1.0)
+            )
             if self.status != "delivered":
-                await asyncio.sleep(away)
+                await asyncio.sleep(absence)
 
     async def _watch(self, port: int, authorization: str) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -144,7 +146,7 @@ async def _has_routes(program: Program) -> bool:
     return bool({"/v1/users", "/v1/products", "/v1/stock/{sku}", "/v1/orders", "/v1/auth/token"} <= paths.keys())
 
 
-async def _break_things(gateways: Gateways, counts: dict[str, int]) -> None:
+async def _inject_faults(gateways: Gateways, counts: dict[str, int]) -> None:
     pid_file = find_paths(gateways.data).home / "redis" / "redis.pid"
     while True:
         for fault in ("redis", "gateway killed", "gateway deployed"):
@@ -174,7 +176,7 @@ async def test_each_client_sees_every_change_in_order_whatever_is_killed(gateway
         watchers.extend(placed)
         await placed[0].follow(gateways, staff)
 
-    breaking = asyncio.create_task(_break_things(gateways, counts))
+    breaking = asyncio.create_task(_inject_faults(gateways, counts))
     try:
         async with asyncio.timeout(1800):
             await asyncio.gather(*(place_and_follow() for _ in range(ORDERS)))
