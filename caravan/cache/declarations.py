@@ -18,7 +18,7 @@ _SEPARATOR = "\n"
 
 Result = Literal["hit", "stale", "miss", "collapsed", "bypass"]
 """hit: an entry that is current. stale: an entry that is current and due for its early refresh, which is under way.
-miss: computed for this reader. collapsed: computed once, by another reader. bypass: computed without Redis.
+miss: computed for this reader. collapsed: computed once, by another reader. bypass: computed without the cache.
 """
 
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from caravan.auth import Anyone
-from caravan.cache import Fill
+from caravan.cache import CachedAnswer, Fill
 from caravan.errors import Forbidden, InvalidRequest
 from caravan.http import (
     CACHED_HEADERS,
@@ -23,7 +23,6 @@ from caravan.http import (
     decode_cursor,
     document_headers,
     make_cached_response,
-    make_json_response,
     render_page,
 )
 from caravan.schemas import Page
@@ -102,7 +101,8 @@ async def list_products(
         return Fill(page, list_tags_of_list(category, filters.skus))
 
     if withdrawn:
-        return make_json_response((await fill_page()).value or b"")
+        fresh = CachedAnswer((await fill_page()).value, "bypass")
+        return make_cached_response(fresh, if_none_match, is_private=True)
     answer = await context.cache.read(PRODUCT_LISTS, _build_key(filters, sort_key, position, limit), fill_page)
     return make_cached_response(answer, if_none_match)
 

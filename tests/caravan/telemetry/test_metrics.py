@@ -10,7 +10,7 @@ from caravan.telemetry import metrics
 DECLARED = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
 LABELS = {
     *("service", "channel", "result", "method", "route", "status", "task", "target", "operation", "queue", "state"),
-    *("source", "subject"),
+    *("source", "subject", "cache", "tag"),
 }
 """None of them has a value for each order, user or request."""
 
