@@ -125,7 +125,7 @@ async def test_a_snapshot_that_is_not_sound_is_refused_and_counted(
     async def refused() -> bool:
         return await _count_refusals(snapshot_case, "invalid") > counted
 
-    await wait_until(refused, seconds=WITHIN)
+    await wait_until(refused)
     assert says in caplog.text
     assert (await snapshot_case.client.get("/revision")).json()["revision"] == before
     assert min(await snapshot_case.spread(6)) > 0
@@ -150,7 +150,7 @@ async def test_an_older_snapshot_is_ignored(snapshot_case: SnapshotCase) -> None
     async def ignored() -> bool:
         return await _count_refusals(snapshot_case, "older") > counted
 
-    await wait_until(ignored, seconds=WITHIN)
+    await wait_until(ignored)
     assert min(await snapshot_case.spread(6)) > 0
 
 
