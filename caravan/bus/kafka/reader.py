@@ -28,6 +28,8 @@ from caravan.telemetry import log
 
 _REVOKE_SECONDS = 45.0
 """How long a rebalance waits for the running batch; less than the group waits for its members."""
+_ASSIGN_SECONDS = 30.0
+"""How long a reader looks for where to begin."""
 _CLOSE_SECONDS = 10.0
 _COMMIT_SECONDS = 0.1
 """So long a busy reader's finished messages may wait for their commit: as many come again after a crash, and each batch
@@ -103,6 +105,7 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
             # Only `stop` cancels it; even then what it has fetched is not committed, and comes again.
             coming = consumer.getmany(timeout_ms=int(timeout_ms * 1000), max_records=self.subscription.batch)
             fetched = await self.wait_for(coming) or {}
+            self.check_ownership()
             assignment_count = self._assignment_count
             async with self._batch_lock:
                 # What was fetched before a rebalance is fetched again after it, by whoever owns it then.
@@ -202,20 +205,39 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
             offsets.clear()
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
-        await self._skip_old_messages([tp for tp in assigned if await self._is_without_position(tp)])
-        self._assigned_partitions = frozenset(assigned)
-
-    async def _is_without_position(self, tp: TopicPartition) -> bool:
-        return await self._subscriber.get_consumer().committed(tp) is None
+        """The partitions are paused before anything is awaited: what the consumer fetched of them before this reader
+        takes it would be passed over.
+        """
+        partitions, consumer = list(assigned), self._subscriber.get_consumer()
+        consumer.pause(*partitions)
+        try:
+            async with asyncio.timeout(_ASSIGN_SECONDS):
+                await self._skip_old_messages(partitions)
+        except (KafkaError, TimeoutError) as error:
+            # The group would go on with a reader that takes nothing: aiokafka only logs what a listener raises.
+            log.warning("not known where to begin", subscription=self.subscription.name, error=repr(error))
+            self._is_lost = True
+            self.wake()
+            return
+        self._assigned_partitions = frozenset(partitions)
+        consumer.resume(*partitions)
 
     async def _skip_old_messages(self, partitions: Sequence[TopicPartition]) -> None:
-        """Where the group has no position, begin NEW_READER_AGE back; at the end when all is older."""
-        if not partitions:
-            return
+        """Where the group has no position, begin NEW_READER_AGE back; at the end when all is older.
+
+        The end is read first: what comes while the times are looked up lies behind it. The position is committed with
+        the next ones, so that a partition on which nothing has come yet has one, too.
+        """
         consumer = self._subscriber.get_consumer()
+        positions = await asyncio.gather(*[consumer.committed(tp) for tp in partitions])
+        new_partitions = [tp for tp, position in zip(partitions, positions, strict=True) if position is None]
+        if not new_partitions:
+            return
+        ends = await consumer.end_offsets(new_partitions)
         since_ms = int((time.time() - NEW_READER_AGE.total_seconds()) * 1000)
-        found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
-        ends = await consumer.end_offsets(partitions)
-        for tp in partitions:
-            offset = found.get(tp)
-            consumer.seek(tp, offset.offset if offset is not None else ends[tp])
+        found = await consumer.offsets_for_times(dict.fromkeys(new_partitions, since_ms))
+        for tp in new_partitions:
+            first = found.get(tp)
+            self._next_offsets[tp] = first.offset if first is not None else ends[tp]
+            consumer.seek(tp, self._next_offsets[tp])
+        self._uncommitted = True

@@ -192,6 +192,7 @@ class FakeConsumer:
             tp: next((record for record in self.kafka.partitions.get(tp, []) if record.timestamp >= since), None)
             for tp, since in times.items()
         }
+        await self.kafka.answer("offsets for times")
         return {
             tp: OffsetAndTimestamp(record.offset, record.timestamp) if record else None for tp, record in found.items()
         }
