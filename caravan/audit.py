@@ -54,7 +54,7 @@ def record_audit(
     who did it.
     """
     actor_name = actor or (caused_by.actor if caused_by else None) or telemetry.actor.get() or "anonymous"
-    trace_id = caused_by.traceparent[3:35] if caused_by and caused_by.traceparent else telemetry.get_trace_id()
+    trace_id = telemetry.parse_trace_id(caused_by.traceparent if caused_by else None) or telemetry.get_trace_id()
     uow.emit(
         AUDIT,
         AuditRecorded(

@@ -224,7 +224,7 @@ class UnitOfWork(Transaction):
         it has moved.
         """
         cause = caused_by or current_message.get()
-        traceparent = (cause.traceparent if cause else None) or telemetry.traceparent.get()
+        trace_id = telemetry.parse_trace_id(cause.traceparent if cause else None) or telemetry.get_trace_id()
         actor = cause.actor if cause else telemetry.actor.get()
         now = self.database.clock()
         for version, event in enumerate(events, expected_version + 1):
@@ -238,7 +238,7 @@ class UnitOfWork(Transaction):
                     event.model_dump_json(),
                     now,
                     actor,
-                    traceparent[3:35] if traceparent else None,
+                    trace_id,
                 )
             )
 

@@ -235,7 +235,7 @@ class DeadLetterService:
             message_id=envelope.get("id"),
             type=envelope.get("type"),
             actor=envelope.get("actor"),
-            trace_id=trace[3:35] if trace else None,
+            trace_id=telemetry.parse_trace_id(trace),
             size=dead_letter.size,
             redrivable=dead_letter.redrivable,
             payload=redact_payload(dead_letter.body, dead_letter.size),

@@ -13,7 +13,7 @@ from caravan.errors import BadRequest, Conflict, NotFound
 from caravan.jobs.declarations import is_job_id
 from caravan.jobs.redis import JobStore
 from caravan.redaction import redact_text, redact_value
-from caravan.telemetry import log
+from caravan.telemetry import log, parse_trace_id
 
 JobState = Literal["active", "waiting", "delayed", "failed", "completed"]
 STATES: tuple[JobState, ...] = get_args(JobState)
@@ -64,7 +64,7 @@ class JobStatus:
 
     @property
     def trace_id(self) -> str | None:
-        return self.traceparent[3:35] if self.traceparent else None
+        return parse_trace_id(self.traceparent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,9 +43,13 @@ def parse_traceparent(value: str | None) -> str | None:
     return value.lower()
 
 
+def parse_trace_id(value: str | None) -> str | None:
+    """The trace that a traceparent names; None for none."""
+    return value[3:35] if value else None
+
+
 def get_trace_id() -> str | None:
-    current = traceparent.get()
-    return current[3:35] if current else None
+    return parse_trace_id(traceparent.get())
 
 
 @contextmanager
