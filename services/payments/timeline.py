@@ -11,6 +11,7 @@ from uuid import UUID
 from caravan.errors import NotFound
 from caravan.jobs import UNAVAILABLE_ERRORS
 from caravan.jobs.admin import JobStatus, get_job
+from caravan.telemetry import parse_trace_id
 from caravan.timeline import CauseFinder, HandledMessage, TimelineEntry, TimelineGap, TimelinePart
 from services.payments.model import (
     build_charge_key,
@@ -99,6 +100,7 @@ class PaymentEntries:
                 announces=["payments.PaymentFailed"],
                 state={"status": "voided"},
                 details={"reason": payment.reason},
+                is_undoing=True,
             )
         if payment.invoice is not None and payment.invoiced_at:
             self._add(
@@ -181,6 +183,7 @@ class PaymentEntries:
             subject="refund",
             state={"state": "requested"},
             details={"amount": amount, "reason": payment.refund_reason},
+            is_undoing=True,
         )
         if payment.refunded_at is None:
             return
@@ -196,6 +199,7 @@ class PaymentEntries:
             state={"state": "done"},
             details={"amount": amount, "calls": payment.refund_calls, "effects": int(is_call)},
             internal={"key": build_refund_key(payment.order_id)} if is_call else {},
+            is_undoing=True,
         )
         if payment.credit_note is not None and payment.credited_at:
             self._add(
@@ -206,14 +210,28 @@ class PaymentEntries:
                 cause="refund:done",
                 subject="credit_note",
                 details={"number": format_credit_note_number(payment.credit_note)},
+                is_undoing=True,
             )
 
     def _money(self, amount: int) -> dict[str, Any]:
         return {"amount": amount, "currency": self._payment.currency}
 
     def _add(
-        self, entry_id: str, source: str, kind: str, time: datetime, *, subject: str = "payment", **fields: Any
+        self,
+        entry_id: str,
+        source: str,
+        kind: str,
+        time: datetime,
+        *,
+        subject: str = "payment",
+        is_undoing: bool = False,
+        **fields: Any,
     ) -> None:
+        """`is_undoing`: whoever asked for the refund has led to it, not who placed the order."""
+        payment = self._payment
+        actor, traceparent = payment.actor, payment.traceparent
+        if is_undoing:
+            actor, traceparent = payment.refund_actor, payment.refund_traceparent
         self._entries.append(
             TimelineEntry(
                 id=entry_id,
@@ -221,8 +239,8 @@ class PaymentEntries:
                 kind=kind,
                 subject=subject,
                 time=time,
-                actor=self._payment.actor,
-                trace_id=self._payment.traceparent[3:35] if self._payment.traceparent else None,
+                actor=actor,
+                trace_id=parse_trace_id(traceparent),
                 **fields,
             )
         )

@@ -19,25 +19,13 @@ from services.shipping.model import Shipment
 
 
 class ShipmentRow(NamedTuple):
-    """What callers are told of a shipment; `parcels` is JSON."""
+    """What is told of a shipment, and for whose command it was made; `parcels` is JSON."""
 
     order_id: UUID
     status: ShipmentStatus
     carrier: str
     tracking_number: str
     parcels: str
-    requested_at: datetime
-    shipped_at: datetime | None
-    delivered_at: datetime | None
-    cancelled_at: datetime | None
-
-
-class ShipmentHistory(NamedTuple):
-    """When a shipment did what, and for whose command."""
-
-    order_id: UUID
-    carrier: str
-    tracking_number: str
     actor: str | None
     traceparent: str | None
     cause: UUID | None
@@ -76,12 +64,6 @@ _FIND_ALL = Query(select(*list_columns(tables.Shipment, Shipment)).where(_IS_AMO
 _FIND = Query(
     select(*list_columns(tables.Shipment, ShipmentRow)).where(col(tables.Shipment.order_id) == bindparam("order_id")),
     ShipmentRow,
-)
-_FIND_HISTORY = Query(
-    select(*list_columns(tables.Shipment, ShipmentHistory)).where(
-        col(tables.Shipment.order_id) == bindparam("order_id")
-    ),
-    ShipmentHistory,
 )
 _MARK_DELIVERED = Query(
     update(tables.Shipment)
@@ -166,7 +148,3 @@ async def mark_delivered(uow: UnitOfWork, orders: Collection[UUID], now: datetim
 
 async def find_shipment(database: Database, order_id: UUID) -> ShipmentRow | None:
     return await _FIND.fetch_one(database, order_id=order_id)
-
-
-async def find_shipment_history(database: Database, order_id: UUID) -> ShipmentHistory | None:
-    return await _FIND_HISTORY.fetch_one(database, order_id=order_id)

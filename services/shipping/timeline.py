@@ -5,22 +5,24 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from caravan.telemetry import parse_trace_id
 from caravan.timeline import CauseFinder, HandledMessage, TimelineEntry, TimelinePart
 from services.shipping import store
 
 
 async def describe_shipment(context: Any, order_id: UUID, handled: Sequence[HandledMessage]) -> TimelinePart:
-    row = await store.find_shipment_history(context.database, order_id)
+    row = await store.find_shipment(context.database, order_id)
     return TimelinePart(entries=build_entries(row, CauseFinder(handled)) if row else [])
 
 
-def build_entries(row: store.ShipmentHistory, causes: CauseFinder) -> list[TimelineEntry]:
+def build_entries(row: store.ShipmentRow, causes: CauseFinder) -> list[TimelineEntry]:
+    """The row knows who asked for the shipment, not who stopped it."""
     entries: list[TimelineEntry] = []
 
     def add_entry(source: str, status: str, time: datetime | None, cause: str | None, announces: str = "") -> None:
         if time is None:
             return
-        is_call = source == "carrier"
+        is_call, is_stop = source == "carrier", status == "cancelled"
         entries.append(
             TimelineEntry(
                 id=f"shipment:{status}",
@@ -30,8 +32,8 @@ def build_entries(row: store.ShipmentHistory, causes: CauseFinder) -> list[Timel
                 time=time,
                 cause=cause,
                 announces=[announces] if announces else [],
-                actor=row.actor if not is_call else None,
-                trace_id=row.traceparent[3:35] if row.traceparent else None,
+                actor=None if is_call or is_stop else row.actor,
+                trace_id=None if is_stop else parse_trace_id(row.traceparent),
                 state={"status": status},
                 details={"carrier": row.carrier, "tracking_number": row.tracking_number} if is_call else {},
                 internal={"key": str(row.order_id)} if is_call else {},

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, select
 
 from caravan.database import Database
 from caravan.database.query import Query
-from caravan.database.tables import col, get_table
+from caravan.database.tables import col, get_table, list_columns
 from services.payments.messages import PaymentStatus
 from services.payments.tables import CreditNote, Invoice, Payment, Refund
 
@@ -28,6 +28,8 @@ class PaymentHistory(NamedTuple):
     created_at: datetime
     updated_at: datetime
     refund_cause: UUID | None
+    refund_actor: str | None
+    refund_traceparent: str | None
     refund_reason: str | None
     refund_amount: int | None
     refund_calls: int | None
@@ -42,27 +44,22 @@ class PaymentHistory(NamedTuple):
 _ORDER_ID = col(Payment.order_id)
 _FIND = Query(
     select(
-        _ORDER_ID,
-        col(Payment.status),
-        col(Payment.amount),
-        col(Payment.currency),
-        col(Payment.attempt),
-        col(Payment.reason),
-        col(Payment.cause),
-        col(Payment.actor),
-        col(Payment.traceparent),
-        col(Payment.created_at),
-        col(Payment.updated_at),
-        col(Refund.cause),
-        col(Refund.reason),
-        col(Refund.amount),
-        col(Refund.calls),
-        col(Refund.requested_at),
-        col(Refund.refunded_at),
-        col(Invoice.number),
-        col(Invoice.issued_at),
-        col(CreditNote.number),
-        col(CreditNote.issued_at),
+        *list_columns(
+            Payment,
+            PaymentHistory,
+            refund_cause=col(Refund.cause),
+            refund_actor=col(Refund.actor),
+            refund_traceparent=col(Refund.traceparent),
+            refund_reason=col(Refund.reason),
+            refund_amount=col(Refund.amount),
+            refund_calls=col(Refund.calls),
+            refund_requested_at=col(Refund.requested_at),
+            refunded_at=col(Refund.refunded_at),
+            invoice=col(Invoice.number),
+            invoiced_at=col(Invoice.issued_at),
+            credit_note=col(CreditNote.number),
+            credited_at=col(CreditNote.issued_at),
+        )
     )
     .select_from(
         get_table(Payment)
