@@ -4,7 +4,7 @@ refund, and the documents.
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +25,7 @@ from services.payments.store.timeline import PaymentHistory
 from services.payments.use_cases import RETRY_JOB
 
 JOBS_SECONDS = 0.5
-JOBS_KEPT = timedelta(days=7)
+JOBS_REASON = "only the newest finished jobs are kept, for 7 days at most"
 
 
 async def describe_payment(context: Any, order_id: UUID, handled: Sequence[HandledMessage]) -> TimelinePart:
@@ -33,12 +33,16 @@ async def describe_payment(context: Any, order_id: UUID, handled: Sequence[Handl
     if payment is None:
         return TimelinePart()
     attempts = await charges.list_attempts(context.database, order_id)
-    gaps = [TimelineGap(source="jobs", reason="finished jobs are kept for 7 days", before=context.clock() - JOBS_KEPT)]
+    gaps: list[TimelineGap] = []
     try:
         jobs = await _find_jobs(context, payment)
     except UNAVAILABLE_ERRORS as error:
         jobs = {}
         gaps.append(TimelineGap(source="jobs", reason=f"the Redis of the jobs gave no answer: {type(error).__name__}"))
+    else:
+        lost = [each.started_at for each in attempts if each.attempt > 1 and each.attempt not in jobs]
+        if lost:
+            gaps.append(TimelineGap(source="jobs", reason=JOBS_REASON, before=max(lost)))
     return TimelinePart(entries=PaymentEntries(payment, attempts, jobs, CauseFinder(handled)).build(), gaps=gaps)
 
 

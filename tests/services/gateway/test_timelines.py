@@ -9,7 +9,7 @@ import pytest
 
 from caravan.clock import new_id
 from caravan.database import INBOX_RETENTION
-from caravan.errors import ServiceUnavailable
+from caravan.errors import NotFound, ServiceUnavailable
 from caravan.runtime import Backends
 from caravan.timeline import build_timeline_operation
 from tests.support.database import count_statements
@@ -100,6 +100,21 @@ async def test_a_service_that_is_down_is_named_and_the_rest_is_shown(
     assert all(missing["service"] == "shipping" and missing["reason"] for missing in timeline["partial"])
     assert "OrderDelivered" in {item["kind"] for item in timeline["items"]}
     assert (await order.read())["partial"] == []
+
+
+async def test_jobs_are_missing_when_one_is_not_there_any_more(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def find_nothing(*_: Any) -> Any:
+        raise NotFound("no such job")
+
+    context = order.scenario.shop.get_context("payments")
+    clock = context.clock
+    with monkeypatch.context() as patch:
+        patch.setattr(context, "clock", lambda: clock() + timedelta(days=8))
+        assert (await order.read())["partial"] == []
+    monkeypatch.setattr("services.payments.timeline.get_job", find_nothing)
+    [missing] = (await order.read())["partial"]
+    assert (missing["source"], missing["service"]) == ("jobs", "payments")
+    assert missing["before"]
 
 
 async def test_what_was_pruned_is_named_with_its_date(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
