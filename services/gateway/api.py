@@ -15,7 +15,7 @@ from services.gateway.console import pages
 from services.gateway.schemas import Overview, Timeline
 from services.gateway.timeline.collect import collect_timeline, require_visible_order
 from services.gateway.timeline.difference import compare_moments
-from services.gateway.timeline.view import build_items
+from services.gateway.timeline.view import build_items, build_missing
 from services.gateway.use_cases import GatewayContext
 
 router = APIRouter(tags=["gateway"])
@@ -46,9 +46,10 @@ async def get_timeline(
     """
     await require_visible_order(context, caller, order_id)
     nodes, missing = await collect_timeline(context, order_id)
-    items = build_items(nodes, is_staff=caller.has_role("staff"))
+    is_staff = caller.has_role("staff")
+    items, partial = build_items(nodes, is_staff=is_staff), build_missing(missing, is_staff=is_staff)
     difference = compare_moments(items, since, until or context.clock()) if since or until else None
-    return make_json_response(Timeline(order_id=order_id, items=items, partial=missing, difference=difference))
+    return make_json_response(Timeline(order_id=order_id, items=items, partial=partial, difference=difference))
 
 
 @router.get("/openapi.json", include_in_schema=False)

@@ -4,8 +4,11 @@ shop works inside, nor who of its people did it.
 
 from collections.abc import Sequence
 
-from services.gateway.schemas import MessageDelivery, TimelineItem
+from services.gateway.schemas import MessageDelivery, MissingSource, TimelineItem
 from services.gateway.timeline.ordering import Node, find_visible_cause
+
+INTERNAL_SOURCES = frozenset({"saga", "topics", "queues", "jobs", "audit"})
+"""Of which a customer sees no items."""
 
 
 def build_items(nodes: Sequence[Node], *, is_staff: bool) -> list[TimelineItem]:
@@ -20,6 +23,19 @@ def build_items(nodes: Sequence[Node], *, is_staff: bool) -> list[TimelineItem]:
             is_staff=is_staff,
         )
         for node in shown
+    ]
+
+
+def build_missing(missing: Sequence[MissingSource], *, is_staff: bool) -> list[MissingSource]:
+    """What is missing of what the caller would see. Why is told to staff alone: the reasons name what the shop is made
+    of.
+    """
+    if is_staff:
+        return list(missing)
+    return [
+        item.model_copy(update={"reason": "no longer kept" if item.before else "not available now"})
+        for item in missing
+        if item.source not in INTERNAL_SOURCES
     ]
 
 

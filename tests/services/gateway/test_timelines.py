@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from caravan.clock import new_id
+from caravan.clock import new_id, utc_now
 from caravan.database import INBOX_RETENTION
 from caravan.errors import NotFound, ServiceUnavailable
 from caravan.runtime import Backends
-from caravan.timeline import build_timeline_operation
+from caravan.timeline import TimelineGap, TimelinePart, build_timeline_operation
 from tests.support.database import count_statements
 from tests.support.scenario import ShopScenario, run_whole_shop
 from tests.support.shop import wait_until
@@ -100,6 +100,31 @@ async def test_a_service_that_is_down_is_named_and_the_rest_is_shown(
     assert all(missing["service"] == "shipping" and missing["reason"] for missing in timeline["partial"])
     assert "OrderDelivered" in {item["kind"] for item in timeline["items"]}
     assert (await order.read())["partial"] == []
+
+
+async def test_a_customer_is_told_what_is_missing_without_the_inside_of_the_shop(
+    order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def be_down(_: Any) -> Any:
+        raise ServiceUnavailable("the pool of payments has no connection left; try again")
+
+    async def have_pruned(_: Any) -> TimelinePart:
+        before = utc_now() + timedelta(hours=1)
+        sources = ("mails", "topics", "queues")
+        return TimelinePart(gaps=[TimelineGap(source=name, reason="kept for a day", before=before) for name in sources])
+
+    operations = order.scenario.shop.process._local_operations
+    with monkeypatch.context() as patch:
+        for service in ("payments", "processing"):
+            patch.setitem(operations, build_timeline_operation(service), be_down)
+        patch.setitem(operations, build_timeline_operation("notifications"), have_pruned)
+        partial = (await order.read(order.owner))["partial"]
+    assert {(missing["source"], missing["reason"]) for missing in partial} == {
+        ("payments", "not available now"),
+        ("provider", "not available now"),
+        ("documents", "not available now"),
+        ("mails", "no longer kept"),
+    }
 
 
 async def test_jobs_are_missing_when_one_is_not_there_any_more(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
