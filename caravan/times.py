@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
+from caravan.errors import InvalidRequest
+
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _TIME = re.compile(rf"{_DAY.pattern}[Tt ]\d{{2}}:\d{{2}}:\d{{2}}(?:\.\d{{1,9}})?(?:[Zz]|[+-]\d{{2}}:\d{{2}})", re.ASCII)
 FIRST_YEAR, LAST_YEAR = 1900, 2999
@@ -38,6 +40,14 @@ def _parse_day(value: Any) -> date:
     if not FIRST_YEAR <= day.year <= LAST_YEAR:
         raise ValueError(f"must lie in the years {FIRST_YEAR} to {LAST_YEAR}")
     return day
+
+
+def check_period(since: datetime | None, until: datetime | None) -> None:
+    """The parameters `from` and `to` of one request. Raises InvalidRequest when they are the wrong way round."""
+    if since and until and since > until:
+        raise InvalidRequest(
+            "`from` is after `to`; swap them", errors=[{"field": "query.from", "rule": "must not be after `to`"}]
+        )
 
 
 def _convert_text(convert: Any, text: str) -> Any:

@@ -11,7 +11,6 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from caravan.auth import Admin, Staff
-from caravan.errors import InvalidRequest
 from caravan.http import (
     SLOW_READ,
     CursorParameter,
@@ -24,7 +23,7 @@ from caravan.http import (
     make_page_response,
 )
 from caravan.schemas import Page
-from caravan.times import Day, Time, parse_time
+from caravan.times import Day, Time, check_period, parse_time
 from services.analytics import model, use_cases
 from services.analytics.model import Period
 from services.analytics.schemas import (
@@ -155,10 +154,7 @@ async def read_audit(
     cursor: CursorParameter = None,
 ) -> Response:
     """Who did what to what, newest first."""
-    if since and to and since > to:
-        raise InvalidRequest(
-            "`from` is after `to`; swap them", errors=[{"field": "query.from", "rule": "must not be after `to`"}]
-        )
+    check_period(since, to)
     position = decode_cursor(cursor, parse_time, UUID)
     rows = await records.search_records(
         context.database,

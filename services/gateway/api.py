@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from caravan.auth import Customer
 from caravan.errors import NotFound
 from caravan.http import FREE_PARAMETERS, Injected, make_json_response
-from caravan.times import Time
+from caravan.times import Time, check_period
 from services.gateway import use_cases
 from services.gateway.console import pages
 from services.gateway.schemas import Overview, Timeline
@@ -44,6 +44,7 @@ async def get_timeline(
     """All that happened to an order, in the order of its causes: events, saga, messages, jobs, mails, calls to
     providers, stock, and what people did. Customers see what concerns them. `partial` names what is missing.
     """
+    check_period(since, until)
     await require_visible_order(context, caller, order_id)
     nodes, missing = await collect_timeline(context, order_id)
     is_staff = caller.has_role("staff")

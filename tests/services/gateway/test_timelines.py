@@ -170,6 +170,14 @@ async def test_the_difference_of_two_moments(order: Order) -> None:
     assert "shipment:delivered" in later["items"]
 
 
+async def test_moments_the_wrong_way_round_are_refused(order: Order) -> None:
+    response = await order.scenario.program.client.get(
+        f"/v1/orders/{order.id}/timeline", headers=order.staff, params={"from": "2026-03-02", "to": "2026-03-01"}
+    )
+    assert response.status_code == 422
+    assert response.json()["errors"] == [{"field": "query.from", "rule": "must not be after `to`"}]
+
+
 async def test_it_costs_a_bounded_number_of_statements(order: Order) -> None:
     databases = {id(each): each for each in _list_databases(order)}.values()
     before = sum(count_statements(database) for database in databases)
