@@ -17,8 +17,6 @@ from services.gateway.timeline.ordering import Node, order_parts
 from services.gateway.use_cases import GatewayContext, list_other_services
 from services.orders.client import GET_ORDER_OWNER, OrderOwnerRequest
 
-FIRST_SERVICE = "orders"
-"""Its part has the event that all else follows."""
 SOURCES: dict[str, tuple[str, ...]] = {
     "orders": ("events",),
     "processing": ("saga",),
@@ -47,7 +45,7 @@ async def require_visible_order(context: GatewayContext, caller: Caller, order_i
 
 async def collect_timeline(context: GatewayContext, order_id: UUID) -> tuple[list[Node], list[MissingSource]]:
     """What all services tell, causes first, and what is missing of it."""
-    services = sorted(list_other_services(context), key=lambda name: (name != FIRST_SERVICE, name))
+    services = sorted(list_other_services(context))
     answers = await asyncio.gather(*(_fetch_part(context, service, order_id) for service in services))
     parts: list[TimelinePart] = []
     missing: list[MissingSource] = []

@@ -13,6 +13,9 @@ from datetime import datetime
 from caravan.clock import get_creation_time
 from caravan.timeline import ChannelType, HandledMessage, TimelineEntry, TimelinePart, WaitingMessage
 
+FIRST_ENTRY = "event:1"
+"""What orders call the first event of an order. It is not there while orders can't be asked."""
+
 
 @dataclass(slots=True)
 class DeliveryCount:
@@ -36,7 +39,7 @@ class Node:
 
 
 def order_parts(parts: Sequence[TimelinePart]) -> list[Node]:
-    """All entries and messages of the parts, each once, causes first. The first part has the first entry of all."""
+    """All entries and messages of the parts, each once, causes first."""
     entries = {entry.id: Node(entry) for part in parts for entry in part.entries}
     messages = _merge_messages(parts)
     for message_id in messages.keys() & entries.keys():  # a record of the audit log is a message itself
@@ -111,10 +114,11 @@ def _sort_by_causes(nodes: list[Node]) -> list[Node]:
     followers: list[list[int]] = [[] for _ in nodes]
     waits_for = [0] * len(nodes)
     last_of_subject: dict[str, int] = {}
+    first = by_id.get(FIRST_ENTRY)
     for number, node in enumerate(nodes):
         before = {by_id.get(node.entry.cause or ""), last_of_subject.get(node.entry.subject)} - {None, number}
-        if not before and number:
-            before = {0}  # nothing of a thing happens before it is there
+        if not before:
+            before = {first} - {None, number}  # nothing of an order happens before it is there
         for earlier in before:
             assert earlier is not None
             followers[earlier].append(number)

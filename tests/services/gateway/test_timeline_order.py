@@ -89,6 +89,20 @@ def test_causes_come_first_with_clocks_ten_minutes_off() -> None:
         check_causes(order_parts(build_chain(lambda: generator.uniform(-1, 1) * SKEW)))  # noqa: B023
 
 
+def test_causes_come_first_while_orders_tell_nothing() -> None:
+    """Then nothing else is taken for the beginning of the order, such as what the first service tells first."""
+    for seed in range(50):
+        generator = random.Random(seed)
+        _, *parts = build_chain(lambda: generator.uniform(-1, 1) * SKEW)  # noqa: B023
+        for each in (parts, list(reversed(parts))):
+            ids = list_ids(order_parts(each))
+            positions = {entry_id: position for position, entry_id in enumerate(ids)}
+            chain = [str(UUID(int=1)), "saga:1", str(UUID(int=2)), "held", str(UUID(int=3)), "saga:2"]
+            chain += [str(UUID(int=4)), "call"]
+            assert [entry_id for entry_id in ids if entry_id in chain] == chain
+            assert positions[str(UUID(int=2))] < positions["stock"]
+
+
 def check_causes(nodes: list[Node]) -> None:
     positions = {entry_id: position for position, entry_id in enumerate(list_ids(nodes))}
     assert len(positions) == len(nodes) == 11
