@@ -1,6 +1,6 @@
 """The queries of sagas, each for a whole batch."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
@@ -46,7 +46,7 @@ class SagaRow:
     actor: str | None = None
     traceparent: str | None = None
     history: str = "[]"
-    """The steps taken so far, as `record_step` writes them."""
+    """The steps taken so far, as `record_steps` writes them."""
 
     @property
     def command(self) -> Delivery[Any] | None:
@@ -58,12 +58,14 @@ class SagaRow:
     def set_command(self, delivery: Delivery[Any]) -> None:
         self.cause, self.actor, self.traceparent = delivery.id, delivery.actor, delivery.traceparent
 
-    def record_step(self, step: Step, cause: Delivery[Any] | None, now: datetime) -> None:
-        """Write down a step and what the saga is like after it."""
-        saga = self.saga
-        steps = orjson.loads(self.history)
-        steps.append([step, str(cause.id) if cause else None, now.isoformat(), saga.stock, saga.money, saga.parcel])
-        self.history = orjson.dumps(steps).decode()
+    def record_steps(self, steps: Sequence[Step], cause: Delivery[Any] | None, now: datetime) -> None:
+        """Write down new steps and what the saga is like after them; a step that is sent again is no new one."""
+        if not steps:
+            return
+        saga, cause_id = self.saga, str(cause.id) if cause else None
+        history = orjson.loads(self.history)
+        history += [[step, cause_id, now.isoformat(), saga.stock, saga.money, saga.parcel] for step in steps]
+        self.history = orjson.dumps(history).decode()
 
     def list_steps(self) -> list[TakenStep]:
         return [

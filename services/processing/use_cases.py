@@ -73,8 +73,10 @@ async def resend_overdue(context: ProcessingContext) -> bool:
             row.saga.version += 1
             if row.saga.stock == "asked" and (now - row.started_at).total_seconds() > context.settings.give_up_seconds:
                 row.saga.request_cancellation("no answer from inventory in time")
-            for step in row.saga.take_next_steps() or row.saga.list_outstanding_steps():
-                _send_step(uow, row, step, row.command, now)
+            new_steps = row.saga.take_next_steps()
+            row.record_steps(new_steps, row.command, now)
+            for step in new_steps or row.saga.list_outstanding_steps():
+                _send_step(uow, row, step, row.command)
             row.deadline = _compute_deadline(context, row, now)
         if rows:
             await store.save_sagas(uow, rows)
@@ -88,8 +90,11 @@ async def _send_next_steps(
     for order_id, row in rows.items():
         row.saga.version += 1
         is_compensating = row.saga.cancel_reason is not None  # whatever message makes the next step of it possible
-        for step in row.saga.take_next_steps():
-            _send_step(uow, row, step, row.command if is_compensating else causes.get(order_id), now)
+        steps = row.saga.take_next_steps()
+        cause = row.command if is_compensating else causes.get(order_id)
+        row.record_steps(steps, cause, now)
+        for step in steps:
+            _send_step(uow, row, step, cause)
         row.deadline = _compute_deadline(context, row, now)
     if rows:
         await store.save_sagas(uow, rows.values())
@@ -102,9 +107,8 @@ def _compute_deadline(context: ProcessingContext, row: SagaRow, now: datetime) -
     return now + timedelta(seconds=context.settings.step_timeout_seconds * 2 ** min(row.reminders, 6))
 
 
-def _send_step(uow: UnitOfWork, row: SagaRow, step: Step, caused_by: Delivery[Any] | None, now: datetime) -> None:
-    """Record a step and send what it says."""
-    row.record_step(step, caused_by, now)
+def _send_step(uow: UnitOfWork, row: SagaRow, step: Step, caused_by: Delivery[Any] | None) -> None:
+    """Send what a step says."""
     saga, order = row.saga, row.parse_order()
     key = saga.order_id
     match step:
