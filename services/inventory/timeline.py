@@ -6,7 +6,7 @@ from uuid import UUID
 
 from caravan.timeline import CauseFinder, HandledMessage, TimelineEntry, TimelinePart
 from services.inventory.model import Movement, Reservation
-from services.inventory.store import timeline
+from services.inventory.store import reservation_table, timeline
 
 MOVEMENT_CAUSES = {
     "reserve": ("inventory.ReserveStock",),
@@ -17,11 +17,11 @@ MOVEMENT_CAUSES = {
 
 
 async def describe_stock(context: Any, order_id: UUID, handled: Sequence[HandledMessage]) -> TimelinePart:
-    reservation = await timeline.find_reservation(context.database, order_id)
-    if reservation is None:
+    reservations = await reservation_table.find_reservations(context.database, [order_id])
+    if order_id not in reservations:
         return TimelinePart()
     movements = await timeline.list_movements(context.database, order_id)
-    return TimelinePart(entries=build_entries(reservation, movements, CauseFinder(handled)))
+    return TimelinePart(entries=build_entries(reservations[order_id], movements, CauseFinder(handled)))
 
 
 def build_entries(reservation: Reservation, movements: Sequence[Movement], causes: CauseFinder) -> list[TimelineEntry]:

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, select, update
 
 from caravan.database import UnitOfWork
 from caravan.database.conditions import is_among
-from caravan.database.query import Query
+from caravan.database.query import Query, StatementExecutor
 from caravan.database.tables import col, list_fields, select_columns
 from services.inventory import tables
 from services.inventory.messages import Shortage
@@ -22,7 +22,7 @@ from services.inventory.model import Reservation
 _FIELDS = list_fields(Reservation)
 
 
-def build_reservation(*columns: Any) -> Reservation:
+def _build_reservation(*columns: Any) -> Reservation:
     values = dict(zip(_FIELDS, columns, strict=True))
     values["lines"] = orjson.loads(values["lines"])
     values["shortages"] = [Shortage(**shortage) for shortage in orjson.loads(values["shortages"])]
@@ -33,14 +33,14 @@ _ORDER_ID, _EXPIRES_AT = col(tables.Reservation.order_id), col(tables.Reservatio
 _IS_HELD = col(tables.Reservation.state) == "held"
 _BY_ORDERS = is_among(col(tables.Reservation.order_id), "orders")
 _SELECT = select(*select_columns(tables.Reservation, _FIELDS))
-_FIND = Query(_SELECT.where(_BY_ORDERS), build_reservation)
-_LOCK = Query(_SELECT.where(_BY_ORDERS).order_by(_ORDER_ID).with_for_update(), build_reservation)
+_FIND = Query(_SELECT.where(_BY_ORDERS), _build_reservation)
+_LOCK = Query(_SELECT.where(_BY_ORDERS).order_by(_ORDER_ID).with_for_update(), _build_reservation)
 _LOCK_EXPIRED = Query(
     _SELECT.where(_IS_HELD, col(tables.Reservation.expires_at) <= bindparam("now"))
     .order_by(_EXPIRES_AT)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True),
-    build_reservation,
+    _build_reservation,
 )
 _CLEAR_EXPIRY = Query(
     update(tables.Reservation)
@@ -56,8 +56,8 @@ _CLEAR_EXPIRY = Query(
 )
 
 
-async def find_reservations(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Reservation]:
-    return {found.order_id: found for found in await _FIND.fetch_all(uow, orders=list(orders))}
+async def find_reservations(executor: StatementExecutor, orders: Collection[UUID]) -> dict[UUID, Reservation]:
+    return {found.order_id: found for found in await _FIND.fetch_all(executor, orders=list(orders))}
 
 
 async def lock_reservations(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Reservation]:

@@ -1,4 +1,4 @@
-"""What the timeline of an order reads: its reservation, and the movements made for it."""
+"""What the timeline of an order reads of the ledger; its reservation is found by `reservation_table.py`."""
 
 from uuid import UUID
 
@@ -8,25 +8,14 @@ from caravan.database import Database
 from caravan.database.query import Query
 from caravan.database.tables import col, list_columns
 from services.inventory import tables
-from services.inventory.model import Movement, Reservation
-from services.inventory.store.reservation_table import build_reservation
+from services.inventory.model import Movement
 
-_FIND_RESERVATION = Query(
-    select(*list_columns(tables.Reservation, Reservation)).where(
-        col(tables.Reservation.order_id) == bindparam("order_id")
-    ),
-    build_reservation,
-)
 _LIST_MOVEMENTS = Query(
     select(*list_columns(tables.Movement, Movement))
     .where(col(tables.Movement.order_id) == bindparam("order_id"))
     .order_by(col(tables.Movement.sku), col(tables.Movement.version)),
     Movement,
 )
-
-
-async def find_reservation(database: Database, order_id: UUID) -> Reservation | None:
-    return await _FIND_RESERVATION.fetch_one(database, order_id=order_id)
 
 
 async def list_movements(database: Database, order_id: UUID) -> list[Movement]:
