@@ -61,6 +61,7 @@ class ServiceCalls:
         self._dispatcher = dispatcher
         self._context = context
         self._scope = scope
+        self._host = read_host(scope)
         self._peer: str = scope["client"][0] if scope.get("client") else "unknown"
         self._seconds = seconds
         self._expires_at = asyncio.get_running_loop().time() + seconds
@@ -184,7 +185,7 @@ class ServiceCalls:
         stream: bool = False,
     ) -> None:
         """As `app.py` passes on the same request of a client: to where its path leads, if its rule lets the caller."""
-        match = await self._admission.match_route(path, method, read_host(self._scope))
+        match = await self._admission.match_route(path, method, self._host)
         operation = f"{method} {match.template}"
         try:
             await self._admit(match, method)

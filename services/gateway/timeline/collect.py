@@ -11,7 +11,7 @@ from caravan.clock import get_creation_time
 from caravan.database import CONNECTION_LOST
 from caravan.errors import DeadlineExceeded, NotFound, Problem, ServiceUnavailable
 from caravan.telemetry import log
-from caravan.timeline import TimelineGap, TimelinePart, TimelineRequest, build_timeline_operation
+from caravan.timeline import TimelinePart, TimelineRequest, build_timeline_operation
 from services.gateway.schemas import MissingSource
 from services.gateway.timeline.ordering import Node, order_parts
 from services.gateway.use_cases import GatewayContext, list_other_services
@@ -60,7 +60,7 @@ async def collect_timeline(context: GatewayContext, order_id: UUID) -> tuple[lis
     return order_parts(parts), [item for item in missing if _is_missing(item, began_at)]
 
 
-def _is_missing(item: MissingSource | TimelineGap, began_at: datetime | None) -> bool:
+def _is_missing(item: MissingSource, began_at: datetime | None) -> bool:
     """Whether something of an order is missing: what was pruned from before a time concerns older orders only."""
     return item.before is None or began_at is None or began_at < item.before
 

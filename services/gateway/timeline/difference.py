@@ -1,6 +1,6 @@
 """What changed of an order between two moments: for each subject the state that it had at the one and at the other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +25,7 @@ def compare_moments(items: Sequence[TimelineItem], since: datetime | None, until
     )
 
 
-def _fold_states(items: Any) -> dict[str, dict[str, Any]]:
+def _fold_states(items: Iterable[TimelineItem]) -> dict[str, dict[str, Any]]:
     states: dict[str, dict[str, Any]] = {}
     for item in items:
         if item.state:

@@ -6,7 +6,7 @@ from uuid import UUID
 from caravan.clock import format_rfc3339
 from caravan.database import Database
 from caravan.live_streams import Change, encode_change
-from services.orders.model import EVENT_STORE, TERMINAL, Order
+from services.orders.model import EVENT_STORE, Order
 from services.orders.store import streams
 
 
@@ -34,6 +34,6 @@ class OrderChanges:
                         "status": order.status,
                         "time": format_rfc3339(item.time),
                     }
-                    new.append(encode_change("status", item.version, data, is_last=order.status in TERMINAL))
+                    new.append(encode_change("status", item.version, data, is_last=order.has_ended))
             changes[str(order_id)] = new
         return changes
