@@ -32,6 +32,12 @@ class Settings(BaseSettings):
         400, ge=30, le=3650, description="How long finished notifications are kept."
     )
 
+    campaign_mails_per_second: float = Field(
+        100,
+        gt=0,
+        le=10_000,
+        description="Most messages of campaigns a second, by all replicas together. Others are not held back.",
+    )
     unverified_mails_per_day: int = Field(
         100,
         ge=1,

@@ -135,3 +135,14 @@ class LastOrder(NotificationsTable, table=True):
 
     user_id: UUID = define_column(sql.UUID, primary_key=True)
     notification_id: UUID = define_column(sql.UUID)
+
+
+class SendingRate(NotificationsTable, table=True):
+    """How far the permitted messages of a priority are spent: a message takes its share of a second from `spent_until`
+    on, and nothing is sent ahead of the time.
+    """
+
+    __tablename__ = "sending_rate"
+
+    priority: str = define_column(sql.TEXT, primary_key=True)
+    spent_until: datetime = define_column(sql.TIMESTAMPTZ)

@@ -30,7 +30,7 @@ from services.notifications.model import (
 from services.notifications.providers.files import SLICE_SIZE
 from services.notifications.providers.protocol import NOT_TRIED, SendResult
 from services.notifications.rendering import RenderedMessage, render_templates
-from services.notifications.store import campaigns, notifications
+from services.notifications.store import campaigns, notifications, sending_rate
 from services.notifications.use_cases import NotificationsContext, NotificationsResources
 from services.notifications.use_cases.accept import SEND_JOBS
 
@@ -41,7 +41,9 @@ LEASE = timedelta(seconds=60)
 """A claimed row is due again after this long; no provider takes a batch longer than half of it."""
 PROVIDER_SECONDS = 60.0
 RUN_SECONDS = 60.0
-"""A job with more to send than this ends; the sweeper goes on with the next one."""
+"""A job with more to send than this ends; the next one goes on."""
+MIN_PAUSE, MAX_PAUSE = 0.1, 1.0
+"""Between two looks whether the rate permits another message: many small batches would cost more than they gain."""
 
 SEND_COUNTER = Counter(
     "caravan_notifications_total",
@@ -58,15 +60,30 @@ SEND_DELAY = Histogram(
 
 async def send_due(context: NotificationsContext, priority: Priority, job: Job) -> dict[str, int]:
     """The job: send what is due, batch after batch. A batch that was cut short is due again."""
-    loop, sent_count = asyncio.get_running_loop(), 0
+    loop, sent_count, has_more = asyncio.get_running_loop(), 0, True
     end = loop.time() + RUN_SECONDS
-    while not job.is_stopping() and loop.time() < end:
-        batch_count = await _run_to_completion(_send_batch(context, priority))
+    while has_more and not job.is_stopping() and loop.time() < end:
+        batch_count, has_more = await _send_permitted(context, priority)
         sent_count += batch_count
         await job.report_progress(sent_count)
-        if batch_count < BATCH_SIZES[priority]:
-            break
+    if has_more:
+        context.jobs.enqueue_soon(SEND_JOBS[priority])
     return {"handed_over": sent_count}
+
+
+async def _send_permitted(context: NotificationsContext, priority: Priority) -> tuple[int, bool]:
+    """Send a batch, of campaigns as many as their rate permits: how many, and whether more may be due."""
+    permits = BATCH_SIZES[priority]
+    per_second = context.settings.campaign_mails_per_second
+    if priority == "bulk":
+        permits = await sending_rate.take_permits(context.database, priority, per_second, permits)
+        if not permits:
+            await asyncio.sleep(min(max(1 / per_second, MIN_PAUSE), MAX_PAUSE))
+            return 0, True
+    batch_count = await _run_to_completion(_send_batch(context, priority, permits))
+    if priority == "bulk" and batch_count < permits:
+        await sending_rate.return_permits(context.database, priority, per_second, permits - batch_count)
+    return batch_count, batch_count == permits
 
 
 async def enqueue_due(context: NotificationsContext, priority: Priority) -> bool:
@@ -78,7 +95,7 @@ async def enqueue_due(context: NotificationsContext, priority: Priority) -> bool
     try:
         await context.jobs.enqueue(SEND_JOBS[priority], JobRequest(id="sweep", keep="never"))
     except JobsUnavailable:
-        return await _run_to_completion(_send_batch(context, priority)) == BATCH_SIZES[priority]
+        return (await _send_permitted(context, priority))[1]
     return False
 
 
@@ -92,12 +109,12 @@ async def _run_to_completion(coroutine: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-async def _send_batch(context: NotificationsContext, priority: Priority) -> int:
+async def _send_batch(context: NotificationsContext, priority: Priority, limit: int) -> int:
     channels = context.resources.available_channels()
     if not channels:
         return 0
     rows = await notifications.claim_due_notifications(
-        context.database, priority, channels, now=context.clock(), lease=LEASE, limit=BATCH_SIZES[priority]
+        context.database, priority, channels, now=context.clock(), lease=LEASE, limit=limit
     )
     if not rows:
         return 0

@@ -84,10 +84,13 @@ def clock() -> MovedClock:
 
 @pytest.fixture(scope="module")
 async def shop(backends: Backends, clock: MovedClock, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
-    async with run_services(
-        backends, "notifications", clock=clock, data=tmp_path_factory.mktemp("data"), public_url="https://shop.example"
-    ) as shop:
-        yield shop
+    data = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("NOTIFICATIONS_CAMPAIGN_MAILS_PER_SECOND", "10000")  # test_sending_rate.py has one
+        async with run_services(
+            backends, "notifications", clock=clock, data=data, public_url="https://shop.example"
+        ) as shop:
+            yield shop
 
 
 @pytest.fixture
