@@ -6,17 +6,17 @@ handled counts, which its inbox says; so the two can be compared at one moment, 
 `caravan projections rebuild` runs it; a service declares its read models (`Service.projections`).
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import Boolean, bindparam, cast, delete, func, literal, literal_column, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from caravan.bus import LoggedMessage, TopicLog
+from caravan.bus import NEW_READER_AGE, LoggedMessage, Subscription, TopicLog
 from caravan.clock import get_creation_time
-from caravan.database import INBOX_RETENTION, Database, UnitOfWork
+from caravan.database import Database, UnitOfWork
 from caravan.database import tables as sql
 from caravan.database.conditions import is_among
 from caravan.database.kernel_tables import Inbox
@@ -26,8 +26,8 @@ from caravan.messages import Topic, decode_message
 from caravan.service import ReadModel, RebuildResult
 
 _BATCH_SIZE = 500
-_INBOX_MARGIN = timedelta(days=1)
-"""What is older than the inbox's memory less this was handled: a topic is never that far behind."""
+_CATCH_UP_SECONDS = 60.0
+"""So long may reading the last messages take while the writers of the live tables wait."""
 
 _FIND_HANDLED = Query(
     select(col(Inbox.message_id)).where(
@@ -66,9 +66,13 @@ class LogTooShort(Exception):
     """The live tables have rows that the topics know nothing of: they were made before the topics were kept."""
 
 
+class LogUnreadable(Exception):
+    """The end of the topics was not reached while the writers of the live tables waited."""
+
+
 @dataclass(slots=True)
 class TopicRebuild:
-    """One rebuild of a read model. Raises LogTooShort instead of replacing rows by fewer."""
+    """One rebuild of a read model. Raises LogTooShort instead of replacing rows by fewer, and LogUnreadable."""
 
     model: ReadModel
     database: Database
@@ -111,9 +115,12 @@ class TopicRebuild:
                 self.events += len(deliveries)
 
     async def _find_handled(self, uow: UnitOfWork, topic: Topic, ids: Collection[UUID]) -> set[UUID]:
-        known_since = self.database.clock() - INBOX_RETENTION + _INBOX_MARGIN
+        """By the inbox. What is older than a new reader goes back counts as handled: a reader that began since has not
+        seen it, and the inbox forgets. Whoever is that late handles it once more, which changes nothing.
+        """
+        known_since = self.database.clock() - NEW_READER_AGE
         old_ids = {each for each in ids if (made_at := get_creation_time(each)) and made_at < known_since}
-        consumer = f"{self.model.service}.{topic.name}"
+        consumer = Subscription(self.model.service, topic).name
         return old_ids | set(await _FIND_HANDLED.fetch_values(uow, consumer=consumer, ids=list(ids)))
 
     async def _compare_and_replace(self) -> RebuildResult:
@@ -121,10 +128,7 @@ class TopicRebuild:
         async with self.database.unit_of_work() as uow:
             for table in self.model.tables:
                 await uow.execute(_name_table(_LOCK, table))
-            unhandled, self._unhandled = self._unhandled, []
-            await self._apply_messages(uow, unhandled)
-            while messages := await self.log.read_messages(_BATCH_SIZE):
-                await self._apply_messages(uow, messages)
+            await self._catch_up(uow)
             rebuilt = [await compute_digest(uow, table, self.model.empty_rows) for table in self.model.tables]
             await uow.execute(_SEE_LIVE)
             live = [await compute_digest(uow, table, self.model.empty_rows) for table in self.model.tables]
@@ -140,6 +144,22 @@ class TopicRebuild:
             if rebuilt != live:
                 await self._replace_rows(uow)
         return RebuildResult(self.events, sum(rows for rows, _ in rebuilt), rebuilt == live)
+
+    async def _catch_up(self, uow: UnitOfWork) -> None:
+        """Apply what was unhandled or not read before. Writers wait meanwhile, so it has a bound: a partition without a
+        leader can't be read for as long as it has none.
+        """
+        try:
+            async with asyncio.timeout(_CATCH_UP_SECONDS):
+                unhandled, self._unhandled = self._unhandled, []
+                await self._apply_messages(uow, unhandled)
+                while messages := await self.log.read_messages(_BATCH_SIZE):
+                    await self._apply_messages(uow, messages)
+        except TimeoutError as error:
+            raise LogUnreadable(
+                f"the topics could not be read to their end within {_CATCH_UP_SECONDS:g} seconds. Nothing was changed."
+                " See that each of their partitions has a leader, and try again when the shop has less to do."
+            ) from error
 
     async def _replace_rows(self, uow: UnitOfWork) -> None:
         for table in self.model.tables:

@@ -7,7 +7,7 @@ import typer
 from caravan import telemetry
 from caravan.audit import OPERATOR, record_audit
 from caravan.database import Database
-from caravan.rebuild import LogTooShort, TopicRebuild
+from caravan.rebuild import LogTooShort, LogUnreadable, TopicRebuild
 from caravan.runtime import Backends
 from caravan.runtime.backends import open_topic_log
 from caravan.runtime.startup import open_backends
@@ -89,5 +89,5 @@ async def _rebuild(
     try:
         async with open_topic_log(kernel_settings, backends, model.topics) as log:
             return await TopicRebuild(model, databases[service.databases[0].name], log, progress).run()
-    except LogTooShort as error:
+    except (LogTooShort, LogUnreadable) as error:
         exit_with_error(f"{name}: {error}")

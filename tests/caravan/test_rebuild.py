@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
+from caravan.bus import NEW_READER_AGE, LoggedMessage
+from caravan.clock import utc_now
 from caravan.messages import KEPT
-from caravan.rebuild import LogTooShort, TopicRebuild
+from caravan.rebuild import LogTooShort, LogUnreadable, TopicRebuild
 from caravan.runtime import Backends
 from caravan.runtime.backends import open_topic_log
 from caravan.service import ReadModel, RebuildResult
@@ -96,6 +99,49 @@ async def test_what_the_service_has_not_handled_is_left_to_it(scenario: ShopScen
         return not await facts.fetch("SELECT FROM pg_namespace WHERE nspname = 'rebuild'")
 
     await wait_until(nothing_is_left_over)
+
+
+async def test_what_a_new_reader_no_longer_saw_is_in_it(
+    scenario: ShopScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service began eight days after the message, too late to read it: it is in no inbox, and none will read it."""
+    facts = scenario.shop.get_database("analytics")
+    order_id = await facts.fetchval("SELECT order_id FROM order_fact ORDER BY 1 DESC LIMIT 1")
+    for statement in (
+        "DELETE FROM inbox WHERE consumer = 'analytics.order-created' AND key = $1",
+        "UPDATE order_fact SET placed_at = NULL, total = NULL WHERE order_id = $1",
+        "DELETE FROM order_line_fact WHERE order_id = $1",
+    ):
+        assert await facts.execute(statement, order_id) > 0
+    monkeypatch.setattr(facts, "clock", lambda: utc_now() + NEW_READER_AGE + timedelta(days=1))
+    await rebuild(scenario, ORDER_FACTS)
+    assert await facts.fetchval("SELECT placed_at FROM order_fact WHERE order_id = $1", order_id)
+
+
+class LeaderlessLog:
+    """At its end, and then without an answer."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    async def read_messages(self, limit: int) -> list[LoggedMessage]:
+        self.reads += 1
+        if self.reads > 1:
+            await asyncio.sleep(60)
+        return []
+
+
+async def test_writers_wait_no_longer_than_the_bound_for_topics_that_give_no_answer(
+    scenario: ShopScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = scenario.shop.get_database("analytics")
+    monkeypatch.setattr("caravan.rebuild._CATCH_UP_SECONDS", 0.2)
+    with pytest.raises(LogUnreadable, match="Nothing was changed"):
+        async with asyncio.timeout(10):
+            await TopicRebuild(ORDER_FACTS, facts, LeaderlessLog(), lambda _: None).run()
+    async with asyncio.timeout(5):
+        assert await facts.execute("UPDATE order_fact SET captured = captured") > 0
+    assert not await facts.fetch("SELECT FROM pg_namespace WHERE nspname = 'rebuild'")
 
 
 def test_topics_of_read_models_are_kept() -> None:
