@@ -8,15 +8,16 @@ tries Redis until it is back: no reader waits for it. Invalidations of that time
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
-from contextvars import Context
-from typing import Any
+from contextvars import copy_context
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 
 from caravan.cache.declarations import Cache, CachedAnswer, Fill, Result
 from caravan.cache.server import SUBJECT, CacheServer, CacheUnavailable, EntryState, Lease
+from caravan.client import deadline
 from caravan.concurrency import DataLoader, end_tasks
 from caravan.live import ChangeNotifications
 from caravan.telemetry import log
@@ -31,7 +32,9 @@ LAST_PAUSE_SECONDS = 0.5
 MAX_PENDING_TAGS = 10_000
 """Of invalidations that Redis has not taken; with more of them everything is invalidated instead."""
 
-Compute = Callable[[], Awaitable[Fill]]
+Compute = Callable[[], Coroutine[Any, Any, Fill]]
+
+T = TypeVar("T")
 
 
 class SharedCache:
@@ -46,7 +49,7 @@ class SharedCache:
         self._pending_tags: set[str] = set()
         self._is_everything_void = False
         self._recovery: asyncio.Task[None] | None = None
-        self._refreshes: set[asyncio.Task[Fill]] = set()
+        self._background_tasks: set[asyncio.Task[None]] = set()
         CACHE_AVAILABLE.set(1)
 
     async def read(self, cache: Cache, key: str, compute: Compute) -> CachedAnswer:
@@ -101,11 +104,11 @@ class SharedCache:
         if fill is not None:
             await asyncio.wait({fill})
             fill = self._fills.get(entry_key)
-        return await asyncio.shield(fill or self._start_fill(entry_key, _await_fill(compute)))
+        return await asyncio.shield(fill or self._start_fill(entry_key, compute()))
 
     def _start_fill(self, entry_key: str, fill: Coroutine[Any, Any, Fill]) -> asyncio.Task[Fill]:
         """As a task of its own: others wait for it when the one who began it is cancelled."""
-        task = asyncio.create_task(fill)
+        task = _create_shared_task(fill)
         self._fills[entry_key] = task
 
         def end_fill(ended: asyncio.Task[Fill]) -> None:
@@ -141,24 +144,21 @@ class SharedCache:
         CACHE_FILL_DURATION.labels(cache.service, cache.name, result).observe(time.perf_counter() - began_at)
         return fill
 
-    def _refresh(self, cache: Cache, entry_key: str, compute: Compute, lease: Lease) -> None:
-        """In the background, and without the deadline of the reader who happened to come first."""
+    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = _create_shared_task(work)
+        self._background_tasks.add(task)
+        task.add_done_callback(self._background_tasks.discard)
 
-        async def refresh_entry() -> Fill:
+    def _refresh(self, cache: Cache, entry_key: str, compute: Compute, lease: Lease) -> None:
+        """In the background."""
+
+        async def refresh_entry() -> None:
             try:
-                return await self._fill_entry(cache, entry_key, compute, lease)
+                await self._fill_entry(cache, entry_key, compute, lease)
             except Exception as error:
                 log.warning("an entry of the cache could not be refreshed", cache=cache.name, error=repr(error))
-                raise
 
-        task = Context().run(asyncio.create_task, refresh_entry())
-        self._refreshes.add(task)
-        task.add_done_callback(self._end_refresh)
-
-    def _end_refresh(self, task: "asyncio.Task[Fill]") -> None:
-        self._refreshes.discard(task)
-        if not task.cancelled():
-            task.exception()
+        self._run_in_background(refresh_entry())
 
     async def invalidate(self, tags: Collection[str]) -> None:
         """Void every entry that holds one of these tags. After the commit of the change, never before: a computation
@@ -209,8 +209,11 @@ class SharedCache:
         log.info("the cache is available again")
 
     async def close(self) -> None:
-        await end_tasks([*self._refreshes, *self._fills.values(), *([self._recovery] if self._recovery else [])])
+        await end_tasks([*self._background_tasks, *self._fills.values(), *([self._recovery] if self._recovery else [])])
 
 
-async def _await_fill(compute: Compute) -> Fill:
-    return await compute()
+def _create_shared_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """In the context of the reader who began it, but for its deadline: others have more time."""
+    context = copy_context()
+    context.run(deadline.set, None)
+    return asyncio.create_task(work, context=context)

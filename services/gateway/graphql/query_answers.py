@@ -17,7 +17,6 @@ from graphql import OperationType, print_schema
 from caravan.auth import Caller
 from caravan.cache import Cache, CachedAnswer, Fill, SharedCache
 from caravan.cache.declarations import MAX_TAGS
-from caravan.client import authorization
 from services.gateway.caches import PUBLIC_ANSWERS, USER_ANSWERS
 from services.gateway.graphql.execution import AcceptedOperation, GraphExecutor, measure_cost
 from services.gateway.graphql.plan import PlannedField
@@ -68,10 +67,9 @@ class QueryAnswers:
         if root_tags is None or key is None:
             run = await self._run_operation(operation, make_calls(), frozenset())
             return QueryAnswer(CachedAnswer(run.body, "bypass"), run.cost, run.is_whole)
-        cache, token, runs = choose_cache(operation), authorization.get(), list[_Run]()
+        cache, runs = choose_cache(operation), list[_Run]()
 
         async def compute() -> Fill:
-            authorization.set(token)  # a refresh has no request around it
             run = await self._run_operation(operation, make_calls(), root_tags)
             if not run.is_whole or len(run.tags) > MAX_TAGS or len(run.body) > cache.max_bytes:
                 raise _NotKept(run)

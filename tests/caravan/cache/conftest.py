@@ -1,8 +1,9 @@
 """A cache on the run's Valkey, and a second process' beside it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -24,7 +25,7 @@ class Source:
         self.seconds = 0.0
         self.error: Exception | None = None
 
-    def compute(self, *tags: str) -> Callable[[], Awaitable[Fill]]:
+    def compute(self, *tags: str) -> Callable[[], Coroutine[Any, Any, Fill]]:
         async def read_source() -> Fill:
             self.reads += 1
             value = self.value
