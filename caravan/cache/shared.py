@@ -162,8 +162,8 @@ class SharedCache:
 
     async def invalidate(self, tags: Collection[str]) -> None:
         """Void every entry that holds one of these tags. After the commit of the change, never before: a computation
-        that begins in between would read the old state and be stored as new. Never raises: what can't be delivered now
-        is delivered as soon as Redis answers.
+        that begins in between would read the old state and be stored as new. Raises only that its task was cancelled:
+        what can't be delivered now is delivered as soon as Redis answers, and then too.
         """
         if not tags:
             return
@@ -175,6 +175,14 @@ class SharedCache:
                 return
             except CacheUnavailable as error:
                 self._start_recovery(error)
+            except asyncio.CancelledError:
+                self._start_recovery(CacheUnavailable("whoever invalidated was cancelled"))
+                self._keep_tags(tags)
+                raise
+        self._keep_tags(tags)
+
+    def _keep_tags(self, tags: Collection[str]) -> None:
+        """For the recovery to deliver."""
         self._pending_tags.update(tags)
         if len(self._pending_tags) > MAX_PENDING_TAGS:
             self._pending_tags.clear()

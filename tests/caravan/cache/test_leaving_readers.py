@@ -1,12 +1,14 @@
 """Readers and writers of the cache who are cancelled, or have little time left."""
 
 import asyncio
+from collections.abc import Collection
 
+import pytest
 from redis.asyncio import Redis
 
 from caravan.cache import Fill, SharedCache
 from caravan.client import authorization, deadline
-from tests.caravan.cache.conftest import LAMP, LAMPS
+from tests.caravan.cache.conftest import LAMP, LAMPS, Source
 from tests.support.shop import wait_until
 
 
@@ -30,3 +32,32 @@ async def test_a_computation_has_no_deadline_of_the_reader_who_began_it(cache: S
 
     await wait_until(have_ended)
     assert set(seen) == {(None, "Bearer of a user")}
+
+
+async def test_an_invalidation_outlives_whoever_asked_for_it(
+    cache: SharedCache, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that goes away after its change was committed has its task cancelled."""
+    await cache.read(LAMPS, "a", source.compute())
+    invalidate_tags, has_begun = cache._server.invalidate_tags, asyncio.Event()
+
+    async def hang(tags: Collection[str]) -> None:
+        has_begun.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(cache._server, "invalidate_tags", hang)
+    source.value = b'"second"'
+    cancelled = asyncio.create_task(cache.invalidate([LAMP("a")]))
+    await has_begun.wait()
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    monkeypatch.setattr(cache._server, "invalidate_tags", invalidate_tags)
+    assert (await cache.read(LAMPS, "a", source.compute())).value == b'"second"'
+
+    async def is_available() -> bool:
+        return cache._recovery is None
+
+    await wait_until(is_available)
+    answer = await cache.read(LAMPS, "a", source.compute())
+    assert (answer.value, answer.result) == (b'"second"', "miss")
