@@ -8,7 +8,7 @@ tries Redis until it is back: no reader waits for it. Invalidations of that time
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
@@ -27,6 +27,8 @@ FIRST_POLL_SECONDS = 0.02
 LAST_POLL_SECONDS = 0.25
 WAIT_LEASES = 2
 """Who has waited for so many leases computes the answer itself."""
+TAKE_SECONDS = 0.05
+"""So long after an answer of Redis a lease in it is there for its askers, who take it in the next step of the loop."""
 FIRST_PAUSE_SECONDS = 0.05
 LAST_PAUSE_SECONDS = 0.5
 MAX_PENDING_TAGS = 10_000
@@ -44,7 +46,7 @@ class SharedCache:
         self._server = CacheServer(redis)
         self._changes = changes
         self._is_enabled = is_enabled
-        self._entries: DataLoader[tuple[str, float], EntryState] = DataLoader(self._server.read_entries)
+        self._entries: DataLoader[tuple[str, float], EntryState] = DataLoader(self._read_entries)
         self._fills: dict[str, asyncio.Task[Fill]] = {}
         self._pending_tags: set[str] = set()
         self._is_everything_void = False
@@ -143,6 +145,22 @@ class SharedCache:
             result = "unavailable"
         CACHE_FILL_DURATION.labels(cache.service, cache.name, result).observe(time.perf_counter() - began_at)
         return fill
+
+    async def _read_entries(self, requests: Sequence[tuple[str, float]]) -> dict[tuple[str, float], EntryState]:
+        """As the server, and gives back the leases of those whose askers have gone meanwhile."""
+        entries = await self._server.read_entries(requests)
+        for (entry_key, _), entry in entries.items():
+            if entry.lease:
+                asyncio.get_running_loop().call_later(TAKE_SECONDS, self._release_untaken, entry_key, entry)
+        return entries
+
+    def _release_untaken(self, entry_key: str, entry: EntryState) -> None:
+        async def release_lease(lease: Lease) -> None:
+            with suppress(CacheUnavailable):
+                await self._server.release_lease(entry_key, lease)
+
+        if lease := entry.take_lease():
+            self._run_in_background(release_lease(lease))
 
     def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = _create_shared_task(work)

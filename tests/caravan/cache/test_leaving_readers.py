@@ -1,12 +1,14 @@
 """Readers and writers of the cache who are cancelled, or have little time left."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
 
 from caravan.cache import Fill, SharedCache
+from caravan.cache.server import EntryState
 from caravan.client import authorization, deadline
 from tests.caravan.cache.conftest import LAMP, LAMPS, Source
 from tests.support.shop import wait_until
@@ -61,3 +63,25 @@ async def test_an_invalidation_outlives_whoever_asked_for_it(
     await wait_until(is_available)
     answer = await cache.read(LAMPS, "a", source.compute())
     assert (answer.value, answer.result) == (b'"second"', "miss")
+
+
+async def test_nobody_waits_for_one_who_was_cancelled_before_the_cache_answered(
+    cache: SharedCache, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_entries, has_answered = cache._server.read_entries, asyncio.Event()
+
+    async def read_slowly(requests: Sequence[tuple[str, float]]) -> dict[tuple[str, float], EntryState]:
+        entries = await read_entries(requests)
+        has_answered.set()
+        await asyncio.sleep(0.05)
+        return entries
+
+    lamps = replace(LAMPS, lease_seconds=30.0)
+    monkeypatch.setattr(cache._server, "read_entries", read_slowly)
+    cancelled = asyncio.create_task(cache.read(lamps, "a", source.compute()))
+    await has_answered.wait()
+    cancelled.cancel()
+    monkeypatch.setattr(cache._server, "read_entries", read_entries)
+    async with asyncio.timeout(10):
+        assert (await cache.read(lamps, "a", source.compute())).result == "miss"
+    assert source.reads == 1
