@@ -5,7 +5,7 @@ the reader's own poll.
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import orjson
 from redis.asyncio import Redis
@@ -28,10 +28,14 @@ class ChangeNotifications:
     async def publish(self, subject: str, keys: list[str]) -> None:
         """Notify every process that these keys of a subject changed. Silent when Redis is unavailable: readers poll,
         too.
+
+        This process hears its own notification from Redis, too: so its listeners are called here only without Redis.
         """
-        self._notify(subject, keys)
-        with suppress(RedisError, OSError, TimeoutError):
+        self._set_events(subject, keys)
+        try:
             await self._redis.publish(f"live:{subject}", orjson.dumps(keys))
+        except (RedisError, OSError, TimeoutError):
+            self._call_listeners(subject, keys)
 
     @asynccontextmanager
     async def listen(self, subject: str, key: str) -> AsyncIterator[asyncio.Event]:
@@ -51,7 +55,7 @@ class ChangeNotifications:
         self._hubs[subject].append(listener)
 
     async def run(self) -> None:
-        """Receive the notifications of other processes, for ever; reconnects."""
+        """Receive the notifications of all processes, for ever; reconnects."""
         while True:
             try:
                 async with self._subscriber.pubsub() as channel:
@@ -59,14 +63,18 @@ class ChangeNotifications:
                     async for message in channel.listen():
                         if message["type"] == "pmessage":
                             subject = message["channel"].decode().removeprefix("live:")
-                            self._notify(subject, orjson.loads(message["data"]))
+                            keys = orjson.loads(message["data"])
+                            self._set_events(subject, keys)
+                            self._call_listeners(subject, keys)
             except (RedisError, OSError, TimeoutError) as error:
                 log.info("the change listener waits for redis", error=repr(error))
                 await asyncio.sleep(_RECONNECT_SECONDS)
 
-    def _notify(self, subject: str, keys: list[str]) -> None:
+    def _call_listeners(self, subject: str, keys: list[str]) -> None:
         for listener in self._hubs[subject]:
             listener(keys)
+
+    def _set_events(self, subject: str, keys: list[str]) -> None:
         if not self._listeners:
             return
         for key in keys:
