@@ -7,7 +7,6 @@ tell is declared by it (`Service.timeline`). Who asks all services orders the en
 
 from caravan.timeline.messages import CauseFinder, Describe, ReadSubscription, answer_timeline, find_causes
 from caravan.timeline.schemas import (
-    ChannelType,
     HandledMessage,
     TimelineEntry,
     TimelineGap,
@@ -19,7 +18,6 @@ from caravan.timeline.schemas import (
 
 __all__ = [
     "CauseFinder",
-    "ChannelType",
     "Describe",
     "HandledMessage",
     "ReadSubscription",

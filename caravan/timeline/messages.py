@@ -17,9 +17,8 @@ from caravan.database.conditions import is_among
 from caravan.database.kernel_tables import Inbox, Outbox
 from caravan.database.query import Query
 from caravan.database.tables import col, list_columns
-from caravan.messages import Binding, Queue, Topic
+from caravan.messages import Binding, ChannelType, Queue, Topic
 from caravan.timeline.schemas import (
-    ChannelType,
     HandledMessage,
     TimelineGap,
     TimelinePart,

@@ -2,14 +2,13 @@
 
 from datetime import datetime
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from caravan.client import Operation
-
-ChannelType = Literal["topic", "queue", "exchange"]
+from caravan.messages import ChannelType
 
 
 class TimelineRequest(BaseModel):

@@ -7,6 +7,7 @@ from uuid import UUID
 import orjson
 
 from caravan.audit import AUDIT
+from caravan.bus import Subscription
 from caravan.timeline import HandledMessage, TimelineEntry, TimelinePart, find_causes
 from services.analytics.store import records
 from services.analytics.store.records import AuditFilter
@@ -17,7 +18,7 @@ RECORDS_SHOWN = 500
 async def describe_audit(context: Any, order_id: UUID, _: Sequence[HandledMessage]) -> TimelinePart:
     """Each record is a message of the topic `audit` and has its id; its cause is that of the message."""
     rows = await records.search_records(context.database, AuditFilter(target=f"order:{order_id}"), None, RECORDS_SHOWN)
-    causes = await find_causes(context.database, f"{context.service}.{AUDIT.name}", [row["id"] for row in rows])
+    causes = await find_causes(context.database, Subscription(context.service, AUDIT).name, [row["id"] for row in rows])
     return TimelinePart(
         entries=[
             TimelineEntry(

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from caravan.clock import get_creation_time
-from caravan.timeline import ChannelType, HandledMessage, TimelineEntry, TimelinePart, WaitingMessage
+from caravan.messages import ChannelType
+from caravan.timeline import HandledMessage, TimelineEntry, TimelinePart, WaitingMessage
 
 FIRST_ENTRY = "event:1"
 """What orders call the first event of an order. It is not there while orders can't be asked."""
