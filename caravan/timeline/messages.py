@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import orjson
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, exists, select
 
 from caravan.bus import Subscription
 from caravan.clock import as_id
@@ -90,16 +90,22 @@ _FIND_WAITING = Query(
     .limit(bindparam("limit")),
     _OutboxRow,
 )
+_HAS_MORE_ROWS = Query(
+    select(exists(select(col(Outbox.id)).order_by(col(Outbox.id).desc()).offset(bindparam("rows")).limit(1))), bool
+)
 
 
 async def find_handled_messages(
     database: Database, consumers: Iterable[ReadSubscription], key: UUID
-) -> list[HandledMessage]:
-    """The messages of a key that these consumers have handled, in the order of their first handling."""
+) -> tuple[list[HandledMessage], bool]:
+    """The messages of a key that these consumers have handled, in the order of their first handling, and whether there
+    are more.
+    """
     by_name = {each.subscription.name: each for each in consumers}
-    rows = await _FIND_HANDLED.fetch_all(database, key=key, limit=MESSAGES_SHOWN)
+    rows = await _FIND_HANDLED.fetch_all(database, key=key, limit=MESSAGES_SHOWN + 1)
     # an older release may have read what this one does not
-    return [_to_handled_message(row, by_name[row.consumer]) for row in rows if row.consumer in by_name]
+    known = [row for row in rows[:MESSAGES_SHOWN] if row.consumer in by_name]
+    return [_to_handled_message(row, by_name[row.consumer]) for row in known], len(rows) > MESSAGES_SHOWN
 
 
 def _to_handled_message(row: _HandledRow, consumer: ReadSubscription) -> HandledMessage:
@@ -121,9 +127,10 @@ async def find_causes(database: Database, consumer: str, message_ids: Sequence[U
     return dict(await _FIND_CAUSES.fetch_all(database, consumer=consumer, ids=list(message_ids)))
 
 
-async def find_waiting_messages(database: Database, key: UUID) -> list[WaitingMessage]:
-    rows = await _FIND_WAITING.fetch_all(database, key=str(key), rows=OUTBOX_ROWS_READ, limit=MESSAGES_SHOWN)
-    return [_to_waiting_message(row) for row in rows]
+async def find_waiting_messages(database: Database, key: UUID) -> tuple[list[WaitingMessage], bool]:
+    """Those of the outbox's newest rows, the oldest first, and whether there are more."""
+    rows = await _FIND_WAITING.fetch_all(database, key=str(key), rows=OUTBOX_ROWS_READ, limit=MESSAGES_SHOWN + 1)
+    return [_to_waiting_message(row) for row in rows[:MESSAGES_SHOWN]], len(rows) > MESSAGES_SHOWN
 
 
 def _to_waiting_message(row: _OutboxRow) -> WaitingMessage:
@@ -145,15 +152,25 @@ async def answer_timeline(
     context: Any, request: TimelineRequest, consumers: Sequence[ReadSubscription], describe: Describe | None
 ) -> TimelinePart:
     """The whole part of a service: its messages, and what it describes itself."""
-    handled = await find_handled_messages(context.database, consumers, request.key)
+    handled, has_more_handled = await find_handled_messages(context.database, consumers, request.key)
     part = await describe(context, request.key, handled) if describe else TimelinePart()
     part.handled = handled
-    part.waiting = await find_waiting_messages(context.database, request.key)
+    part.waiting, has_more_waiting = await find_waiting_messages(context.database, request.key)
     if consumers:
         before = context.clock() - INBOX_RETENTION
-        reason = f"{context.service} keeps handled messages for {INBOX_RETENTION.days} days"
-        part.gaps += [TimelineGap(source=source, reason=reason, before=before) for source in MESSAGE_SOURCES]
+        part.gaps += _list_gaps(f"{context.service} keeps handled messages for {INBOX_RETENTION.days} days", before)
+    if has_more_handled:
+        part.gaps += _list_gaps(f"{context.service} has handled more than {MESSAGES_SHOWN} messages of it")
+    if has_more_waiting:
+        part.gaps += _list_gaps(f"more than {MESSAGES_SHOWN} messages of it wait in the outbox of {context.service}")
+    if await _HAS_MORE_ROWS.fetch_value(context.database, rows=OUTBOX_ROWS_READ):
+        part.gaps += _list_gaps(f"only the newest {OUTBOX_ROWS_READ} messages in {context.service}'s outbox were read")
     return part
+
+
+def _list_gaps(reason: str, before: datetime | None = None) -> list[TimelineGap]:
+    """Of both sources: a row does not tell which of them is concerned."""
+    return [TimelineGap(source=source, reason=reason, before=before) for source in MESSAGE_SOURCES]
 
 
 class CauseFinder:
