@@ -4,9 +4,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
 
 from caravan.bus import LoggedMessage
 from caravan.bus.kafka_servers import KafkaServers
+from caravan.bus.opening import finish_opening
+from caravan.bus.topology.kafka import describe_failure
 
 _POLL_MS = 1_000
 
@@ -39,7 +42,7 @@ class KafkaTopicLog:
 
 @asynccontextmanager
 async def open_kafka_log(servers: KafkaServers, client: str, topics: Sequence[str]) -> AsyncIterator[KafkaTopicLog]:
-    """Raises what connecting raises."""
+    """Raises ConnectionError, also in what is done with it, where Kafka can't be reached or gives no answer."""
     consumer = AIOKafkaConsumer(
         *topics,
         **servers.build_client_arguments(),
@@ -49,8 +52,10 @@ async def open_kafka_log(servers: KafkaServers, client: str, topics: Sequence[st
         enable_auto_commit=False,
         isolation_level="read_committed",
     )
-    await consumer.start()
     try:
+        await finish_opening(consumer.start())
         yield KafkaTopicLog(consumer)
+    except (KafkaConnectionError, KafkaTimeoutError) as error:
+        raise ConnectionError(await describe_failure(servers, error)) from error
     finally:
         await consumer.stop()

@@ -56,6 +56,12 @@ async def test_every_message_is_read_once_and_then_what_has_come_since(
         assert await log.read_messages(7) == []
 
 
+async def test_an_unreachable_broker_is_named() -> None:
+    with pytest.raises(ConnectionError, match=r"Kafka at 127.0.0.1:1 can't be used"):
+        async with open_kafka_log(KafkaServers("127.0.0.1:1"), "test", ["orders"]):
+            pass
+
+
 async def test_a_group_without_a_position_skips_what_the_inbox_has_forgotten(
     kafka: Broker, producer: AIOKafkaProducer, topics: list[str]
 ) -> None:
