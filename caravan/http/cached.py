@@ -11,6 +11,7 @@ from fastapi import Header
 from fastapi.responses import Response
 
 from caravan.cache import CachedAnswer
+from caravan.http.pagination import has_entity_tag
 
 IfNoneMatch = Annotated[
     str | None, Header(max_length=500, description="the ETag that you have: 304 when nothing has changed")
@@ -36,18 +37,9 @@ def make_cached_response(
         "Cache-Control": "private, no-cache" if is_private else "no-cache",
         "Cache-Status": format_cache_status(answer),
     }
-    if has_entity_tag(if_none_match, entity_tag):
+    if if_none_match is not None and has_entity_tag(if_none_match, entity_tag):
         return Response(status_code=304, headers=all_headers)
     return Response(body, headers=all_headers, media_type="application/json")
-
-
-def has_entity_tag(if_none_match: str | None, entity_tag: str) -> bool:
-    """Whether the client has this answer already; tags are compared weakly, as If-None-Match asks for."""
-    if if_none_match is None:
-        return False
-    return if_none_match.strip() == "*" or entity_tag in [
-        tag.strip().removeprefix("W/") for tag in if_none_match.split(",")
-    ]
 
 
 def format_cache_status(answer: CachedAnswer) -> str:

@@ -67,6 +67,11 @@ def format_entity_tag(version: int) -> str:
     return f'"{version}"'
 
 
+def has_entity_tag(condition: str, entity_tag: str) -> bool:
+    """Whether If-Match or If-None-Match names it; weak tags count as well."""
+    return condition.strip() == "*" or entity_tag in [tag.strip().removeprefix("W/") for tag in condition.split(",")]
+
+
 IfMatch = Annotated[
     str | None, Header(max_length=500, description="the ETag that you have; another version is refused with 412")
 ]
@@ -74,11 +79,7 @@ IfMatch = Annotated[
 
 def check_if_match(if_match: str | None, version: int) -> None:
     """Raises PreconditionFailed when If-Match names another version. Without the header any version is edited."""
-    if (
-        if_match is not None
-        and if_match.strip() != "*"
-        and format_entity_tag(version) not in [tag.strip().removeprefix("W/") for tag in if_match.split(",")]
-    ):
+    if if_match is not None and not has_entity_tag(if_match, format_entity_tag(version)):
         raise PreconditionFailed(f"you have {if_match}, it is {format_entity_tag(version)} now; read it again")
 
 
