@@ -37,8 +37,9 @@ WITHOUT_SYNC_COMMIT = "set_config('synchronous_commit', 'off', true) IS NOT NULL
 wait for the disk.
 """
 INBOX_RETENTION = timedelta(days=14)
-"""How long a handled message is known. Longer than a new reader of a topic goes back (`NEW_READER_AGE`); what is kept
-longer (the audit log) is known by its own primary key.
+"""How long a handled message is known. Longer than a new reader of a topic goes back (`NEW_READER_AGE`). Topics of read
+models keep messages for years: no group may be reset to before this. A record of the audit log is known by its own
+primary key, without a time limit.
 """
 _PURGE_INBOX = Query(delete(Inbox).where(col(Inbox.handled_at) < bindparam("before")))
 _PURGE_IDEMPOTENCY = Query(delete(Idempotency).where(col(Idempotency.expires_at) < bindparam("now")))

@@ -13,14 +13,17 @@ import pytest
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from caravan.audit import AUDIT
 from caravan.bus import NEW_READER_AGE, Bus
 from caravan.bus.embedded import EmbeddedBus
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.database import INBOX_RETENTION, RESPONSE_RETENTION, Database
 from caravan.idempotency import RequiredIdempotency
+from caravan.messages import KEPT, Topic
 from caravan.runtime import Backends
 from caravan.service import DatabaseDeclaration, Service
+from services.gateway.known_services import list_channels
 from tests.contract.idempotency_contract import (
     Clock,
     EntryPoint,
@@ -149,6 +152,10 @@ class TestRabbitMQ(OverMessages):
 
 def test_no_reader_begins_with_messages_whose_handling_is_forgotten() -> None:
     """A group that starts over reads what the topic still holds and is not older than NEW_READER_AGE, and must know all
-    of it.
+    of it. Nor does one find more on its topic that is reset to the topic's beginning, but on those of read models.
     """
     assert NEW_READER_AGE < INBOX_RETENTION
+    others = [channel for channel in list_channels() if isinstance(channel, Topic) and channel.retention != KEPT]
+    assert [topic.name for topic in others if topic.retention >= INBOX_RETENTION] == [AUDIT.name], (
+        "analytics knows a record by its id, without a time limit"
+    )
