@@ -5,9 +5,8 @@ old messages are kept, too. Here is what a client sees of the newest version.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
-from tools.compatibility.breaks import Break
+from tools.compatibility.breaks import Break, make_break
 from tools.compatibility.json_schema import Schema, SchemaComparison, Side
 
 RULES = {
@@ -27,17 +26,17 @@ def find_breaks(before: Schema, after: Schema) -> list[Break]:
     for key, channel in before["channels"].items():
         now = after["channels"].get(key)
         if now is None:
-            found.append(_make_break("channel-removed", key))
+            found.append(make_break(RULES, "channel-removed", key))
             continue
         if channel["address"] != now["address"]:
-            found.append(_make_break("address-changed", key))
+            found.append(make_break(RULES, "address-changed", key))
         found += _compare_bindings(key, channel.get("bindings", {}), now.get("bindings", {}))
         side = Side.WRITES if _find_action(before, key) == "receive" else Side.READS
         if _find_action(before, key) != _find_action(after, key):
-            found.append(_make_break("action-changed", key))
+            found.append(make_break(RULES, "action-changed", key))
         for name in channel["messages"]:
             if name not in now["messages"]:
-                found.append(_make_break("message-removed", f"{key} {name}"))
+                found.append(make_break(RULES, "message-removed", f"{key} {name}"))
             else:
                 payload = {"$ref": f"#/components/schemas/{name}"}
                 found += comparison.find_breaks(name, payload, payload, side)
@@ -59,13 +58,9 @@ def _compare_bindings(key: str, before: Schema, after: Schema) -> Iterator[Break
     old, new = before.get("kafka"), after.get("kafka")
     if old and new:
         if old["partitions"] != new["partitions"]:
-            yield _make_break("partitions-changed", key, f"were {old['partitions']}, are {new['partitions']}")
+            yield make_break(RULES, "partitions-changed", key, f"were {old['partitions']}, are {new['partitions']}")
         kept, keeps = (each["topicConfiguration"]["retention.ms"] for each in (old, new))
         if keeps < kept:
-            yield _make_break("retention-shortened", key, f"was {kept} ms, is {keeps} ms")
+            yield make_break(RULES, "retention-shortened", key, f"was {kept} ms, is {keeps} ms")
     if before.get("amqp") != after.get("amqp") or bool(old) != bool(new):
-        yield _make_break("binding-changed", key)
-
-
-def _make_break(rule: str, subject: str, text: Any = "") -> Break:
-    return Break(rule, subject, f"{subject}: {text + '; ' if text else ''}{RULES[rule]}")
+        yield make_break(RULES, "binding-changed", key)

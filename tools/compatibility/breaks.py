@@ -1,7 +1,7 @@
 """A break: something that a client of the last release relied on. CHANGELOG.md may allow it by its name."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 HEADING = "### Breaking"
@@ -20,6 +20,11 @@ class Break:
     @property
     def name(self) -> str:
         return f"{self.rule} {self.subject}".replace("`", "'")
+
+
+def make_break(rules: Mapping[str, str], rule: str, subject: str, detail: str = "") -> Break:
+    """`rules` say what each rule means to a client."""
+    return Break(rule, subject, f"{subject}: {detail} ({rules[rule]})" if detail else f"{subject}: {rules[rule]}")
 
 
 def list_allowed_names(changelog: str) -> set[str]:

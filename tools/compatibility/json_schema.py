@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from tools.compatibility.breaks import Break
+from tools.compatibility.breaks import Break, make_break
 
 Schema = dict[str, Any]
 
@@ -65,8 +65,11 @@ class SchemaComparison:
         have been one that came.
         """
         if side is Side.WRITES and before.get("default") != after.get("default"):
-            yield _make_break(
-                "default-changed", where, f"its default was {before.get('default')!r}, is {after.get('default')!r}"
+            yield make_break(
+                RULES,
+                "default-changed",
+                where,
+                f"its default was {before.get('default')!r}, is {after.get('default')!r}",
             )
         old, new = list_branches(before, self.before), list_branches(after, self.after)
         for branch in old if side is Side.WRITES else new:
@@ -77,9 +80,9 @@ class SchemaComparison:
                 continue
             kind = str(resolve_reference(branch, self.before if side is Side.WRITES else self.after).get("type", "any"))
             if side is Side.WRITES:
-                yield _make_break("type-narrowed", f"{where} {kind}", f"{kind} is not taken")
+                yield make_break(RULES, "type-narrowed", f"{where} {kind}", f"{kind} is not taken")
             else:
-                yield _make_break("type-widened", f"{where} {kind}", f"{kind} may come")
+                yield make_break(RULES, "type-widened", f"{where} {kind}", f"{kind} may come")
 
     def _compare_kinds(self, where: str, before: Schema, after: Schema, side: Side) -> list[Break] | None:
         """None when values of one type are none of the other's."""
@@ -95,8 +98,8 @@ class SchemaComparison:
     def _compare_values(self, where: str, before: Schema, after: Schema, side: Side) -> Iterator[Break]:
         yield from _compare_enums(where, before, after, side)
         if before.get("format") != after.get("format") and (after if side is Side.WRITES else before).get("format"):
-            yield _make_break(
-                "format-changed", where, f"its format was {before.get('format')!r}, is {after.get('format')!r}"
+            yield make_break(
+                RULES, "format-changed", where, f"its format was {before.get('format')!r}, is {after.get('format')!r}"
             )
         if side is Side.WRITES:
             yield from _compare_limits(where, before, after)
@@ -113,15 +116,19 @@ class SchemaComparison:
         old, new = before.get("properties", {}), after.get("properties", {})
         was_required, is_required = set(before.get("required", ())), set(after.get("required", ()))
         for name in old.keys() - new.keys():
-            yield _make_break("field-removed", f"{where}.{name}", f"clients {side.value[:-1]} this field; it is gone")
+            yield make_break(
+                RULES, "field-removed", f"{where}.{name}", f"clients {side.value[:-1]} this field; it is gone"
+            )
         if side is Side.WRITES:
             for name in is_required - was_required:
-                yield _make_break("field-required", f"{where}.{name}", "it must be sent, and clients don't")
+                yield make_break(RULES, "field-required", f"{where}.{name}", "it must be sent, and clients don't")
             if after.get("additionalProperties") is False and before.get("additionalProperties") is not False:
-                yield _make_break("closed", where, "fields that it does not know are refused now")
+                yield make_break(RULES, "closed", where, "fields that it does not know are refused now")
         else:
             for name in (was_required - is_required) & new.keys():
-                yield _make_break("field-optional", f"{where}.{name}", "it was always there, and may be missing now")
+                yield make_break(
+                    RULES, "field-optional", f"{where}.{name}", "it was always there, and may be missing now"
+                )
         for name in old.keys() & new.keys():
             yield from self.find_breaks(f"{where}.{name}", old[name], new[name], side)
 
@@ -169,28 +176,24 @@ def _compare_enums(where: str, before: Schema, after: Schema, side: Side) -> Ite
     old, new = before.get("enum"), after.get("enum")
     if side is Side.WRITES and new is not None:
         if old is None:
-            yield _make_break("value-removed", where, f"any value was taken, now only {new}")
+            yield make_break(RULES, "value-removed", where, f"any value was taken, now only {new}")
         for value in old or ():
             if value not in new:
-                yield _make_break("value-removed", f"{where} {value}", f"the value {value!r} is not taken")
+                yield make_break(RULES, "value-removed", f"{where} {value}", f"the value {value!r} is not taken")
     if side is Side.READS and old is not None:
         if new is None:
-            yield _make_break("value-added", where, f"it was one of {old}, now it may be any value")
+            yield make_break(RULES, "value-added", where, f"it was one of {old}, now it may be any value")
         for value in new or ():
             if value not in old:
-                yield _make_break("value-added", f"{where} {value}", f"the value {value!r} may come")
+                yield make_break(RULES, "value-added", f"{where} {value}", f"the value {value!r} may come")
 
 
 def _compare_limits(where: str, before: Schema, after: Schema) -> Iterator[Break]:
     for keys, sign in ((LOWER_BOUNDS, 1), (UPPER_BOUNDS, -1)):
         for key in keys:
             if key in after and (key not in before or (after[key] - before[key]) * sign > 0):
-                yield _make_break("bound-narrowed", f"{where} {key}", f"was {before.get(key)}, is {after[key]}")
+                yield make_break(RULES, "bound-narrowed", f"{where} {key}", f"was {before.get(key)}, is {after[key]}")
     for key in ("pattern", "multipleOf", "uniqueItems"):
         if after.get(key) and after.get(key) != before.get(key):
             rule = "pattern-changed" if key == "pattern" else "bound-narrowed"
-            yield _make_break(rule, f"{where} {key}", f"was {before.get(key)!r}, is {after[key]!r}")
-
-
-def _make_break(rule: str, where: str, text: str) -> Break:
-    return Break(rule, where, f"{where}: {text} ({RULES[rule]})")
+            yield make_break(RULES, rule, f"{where} {key}", f"was {before.get(key)!r}, is {after[key]!r}")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tools.compatibility.breaks import Break
+from tools.compatibility.breaks import Break, make_break
 
 RULES = {
     "metric-removed": "a metric is gone or has another name; alerts on it fall silent",
@@ -17,21 +17,17 @@ def find_breaks(before: dict[str, dict[str, Any]], after: dict[str, dict[str, An
     found: list[Break] = []
     for name, metric in before.items():
         if name not in after:
-            found.append(_make_break("metric-removed", name))
+            found.append(make_break(RULES, "metric-removed", name))
             continue
         now = after[name]
         if metric["type"] != now["type"]:
-            found.append(_make_break("metric-type-changed", name))
+            found.append(make_break(RULES, "metric-type-changed", name))
         for rule, (one, other), key in (
             ("label-removed", (metric, now), "labels"),
             ("label-added", (now, metric), "labels"),
             ("bucket-removed", (metric, now), "buckets"),
         ):
             found += [
-                _make_break(rule, f"{name} {lost}") for lost in one.get(key, ()) if lost not in other.get(key, ())
+                make_break(RULES, rule, f"{name} {lost}") for lost in one.get(key, ()) if lost not in other.get(key, ())
             ]
     return found
-
-
-def _make_break(rule: str, subject: str) -> Break:
-    return Break(rule, subject, f"{subject}: {RULES[rule]}")

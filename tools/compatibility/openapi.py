@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from services.gateway.reference.openapi import Document, list_operations
-from tools.compatibility.breaks import Break
+from tools.compatibility.breaks import Break, make_break
 from tools.compatibility.json_schema import SchemaComparison, Side, resolve_reference
 
 RULES = {
@@ -32,11 +31,13 @@ def find_breaks(before: Document, after: Document) -> list[Break]:
     for path, method, operation in list_operations(before):
         subject = f"{method.upper()} {path}"
         if (now := new.get(_build_key(path, method))) is None:
-            found.append(_make_break("operation-removed", subject))
+            found.append(make_break(RULES, "operation-removed", subject))
             continue
         if operation["operationId"] != now["operationId"]:
             found.append(
-                _make_break("operation-id-changed", subject, f"was {operation['operationId']}, is {now['operationId']}")
+                make_break(
+                    RULES, "operation-id-changed", subject, f"was {operation['operationId']}, is {now['operationId']}"
+                )
             )
         found += _compare_parameters(subject, operation, now, comparison)
         found += _compare_bodies(subject, operation.get("requestBody", {}), now.get("requestBody", {}), comparison)
@@ -57,10 +58,10 @@ def _compare_parameters(
         {(item["in"], item["name"]): item for item in operation.get("parameters", ())} for operation in (before, after)
     )
     for place, name in old.keys() - new.keys():
-        yield _make_break("parameter-removed", f"{subject} {place} {name}")
+        yield make_break(RULES, "parameter-removed", f"{subject} {place} {name}")
     for place, name in new:
         if new[place, name].get("required") and not old.get((place, name), {}).get("required"):
-            yield _make_break("parameter-required", f"{subject} {place} {name}")
+            yield make_break(RULES, "parameter-required", f"{subject} {place} {name}")
     for place, name in old.keys() & new.keys():
         yield from comparison.find_breaks(
             f"{subject} {name}", old[place, name].get("schema", {}), new[place, name].get("schema", {}), Side.WRITES
@@ -69,7 +70,7 @@ def _compare_parameters(
 
 def _compare_bodies(subject: str, before: Document, after: Document, comparison: SchemaComparison) -> Iterator[Break]:
     if after.get("required") and not before.get("required"):
-        yield _make_break("body-required", subject)
+        yield make_break(RULES, "body-required", subject)
     yield from _compare_contents(f"{subject} body", before, after, comparison, Side.WRITES)
 
 
@@ -77,7 +78,7 @@ def _compare_answers(subject: str, before: Document, after: Document, comparison
     for status in before:
         where = f"{subject} {status}"
         if status not in after:
-            yield _make_break("answer-removed" if status < "4" else "error-removed", where)
+            yield make_break(RULES, "answer-removed" if status < "4" else "error-removed", where)
             continue
         old = resolve_reference(before[status], comparison.before)
         new = resolve_reference(after[status], comparison.after)
@@ -85,9 +86,9 @@ def _compare_answers(subject: str, before: Document, after: Document, comparison
         headers = new.get("headers", {})
         for name, header in old.get("headers", {}).items():
             if name not in headers:
-                yield _make_break("header-removed", f"{where} {name}")
+                yield make_break(RULES, "header-removed", f"{where} {name}")
             elif header.get("required") and not headers[name].get("required"):
-                yield _make_break("header-optional", f"{where} {name}")
+                yield make_break(RULES, "header-optional", f"{where} {name}")
 
 
 def _compare_contents(
@@ -96,7 +97,7 @@ def _compare_contents(
     old, new = before.get("content", {}), after.get("content", {})
     for media_type in old:
         if media_type not in new:
-            yield _make_break("media-type-removed", f"{where} {media_type}")
+            yield make_break(RULES, "media-type-removed", f"{where} {media_type}")
         else:
             yield from comparison.find_breaks(
                 where, old[media_type].get("schema", {}), new[media_type].get("schema", {}), side
@@ -107,7 +108,7 @@ def _compare_roles(subject: str, before: Document, after: Document) -> Iterator[
     was, now = _find_rank(before), _find_rank(after)
     if now > was:
         names = ("everybody", *ROLES)
-        yield _make_break("role-raised", subject, f"was for {names[was]}, is for {names[now]}")
+        yield make_break(RULES, "role-raised", subject, f"was for {names[was]}, is for {names[now]}")
 
 
 def _find_rank(operation: Document) -> int:
@@ -117,7 +118,3 @@ def _find_rank(operation: Document) -> int:
     if not roles or {} in alternatives:
         return 0
     return min(ROLES.index(role) + 1 if role in ROLES else len(ROLES) for role in roles)
-
-
-def _make_break(rule: str, subject: str, text: Any = "") -> Break:
-    return Break(rule, subject, f"{subject}: {text or RULES[rule]}" + (f" ({RULES[rule]})" if text else ""))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tools.compatibility.breaks import Break
+from tools.compatibility.breaks import Break, make_break
 
 RULES = {
     "problem-removed": "an error type that clients look for is never sent again",
@@ -12,7 +12,7 @@ RULES = {
 
 def find_breaks(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> list[Break]:
     return [
-        Break(rule, uri, f"{uri}: {RULES[rule]}")
+        make_break(RULES, rule, uri)
         for uri, problem in before.items()
         for rule, is_broken in (
             ("problem-removed", uri not in after),

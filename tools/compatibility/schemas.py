@@ -6,7 +6,7 @@ What a class may change against its newest schema is a matter of `tools/message_
 from collections.abc import Mapping
 from typing import Any
 
-from tools.compatibility.breaks import Break
+from tools.compatibility.breaks import Break, make_break
 from tools.compatibility.json_schema import Schema
 
 RULES = {
@@ -21,9 +21,9 @@ def find_breaks(before: Mapping[str, Schema], after: Mapping[str, Schema]) -> li
     found = []
     for name, schema in before.items():
         if name not in after:
-            found.append(_make_break("schema-removed", name))
+            found.append(make_break(RULES, "schema-removed", name))
         elif _strip_words(schema) != _strip_words(after[name]):
-            found.append(_make_break("schema-changed", name))
+            found.append(make_break(RULES, "schema-changed", name))
     return found
 
 
@@ -38,7 +38,3 @@ def _strip_words(node: Any, *, names_fields: bool = False) -> Any:
         for key, value in node.items()
         if names_fields or key not in WORDS
     }
-
-
-def _make_break(rule: str, name: str) -> Break:
-    return Break(rule, name, f"docs/schemas/{name}: {RULES[rule]}")

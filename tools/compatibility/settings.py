@@ -3,7 +3,7 @@
 Another default is no break: who needs a certain value sets it.
 """
 
-from tools.compatibility.breaks import Break
+from tools.compatibility.breaks import Break, make_break
 from tools.compatibility.json_schema import Schema, SchemaComparison, Side
 
 RULES = {
@@ -19,17 +19,17 @@ def find_breaks(before: Schema, after: Schema) -> list[Break]:
     new_names = {name: name for name in after["properties"]} | _map_former_names(after)
     for name, schema in before["properties"].items():
         if name not in new_names:
-            found.append(_make_break("setting-removed", name))
+            found.append(make_break(RULES, "setting-removed", name))
             continue
         breaks = comparison.find_breaks(name, schema, after["properties"][new_names[name]], Side.WRITES)
         found += [each for each in breaks if each.rule != "default-changed"]
     found += [
-        _make_break("former-name-removed", former)
+        make_break(RULES, "former-name-removed", former)
         for former, name in _map_former_names(before).items()
         if former not in new_names and name in new_names
     ]
     found += [
-        _make_break("setting-required", name)
+        make_break(RULES, "setting-required", name)
         for name in set(after.get("required", ())) - set(before.get("required", ()))
     ]
     return sorted(set(found))
@@ -39,7 +39,3 @@ def _map_former_names(document: Schema) -> dict[str, str]:
     return {
         former: name for name, schema in document["properties"].items() for former in schema.get("x-former-names", ())
     }
-
-
-def _make_break(rule: str, name: str) -> Break:
-    return Break(rule, name, f"{name}: {RULES[rule]}")
