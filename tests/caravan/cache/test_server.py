@@ -1,6 +1,5 @@
 """The script: leases, stamps and moments, operation by operation."""
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ from redis.asyncio import Redis
 from caravan.cache import server
 from caravan.cache.declarations import MAX_LEASE_SECONDS
 from caravan.cache.server import FENCE_SECONDS, META, CacheServer, CacheUnavailable, EntryState
+from tests.support.shop import wait_until
 
 KEY = "cache:shop.lamps:1:a"
 
@@ -37,8 +37,11 @@ async def test_one_reader_gets_the_lease_and_the_next_waits(cache_server: CacheS
 
 async def test_a_lease_ends_and_who_had_it_can_no_longer_store(cache_server: CacheServer) -> None:
     late = await read(cache_server, lease_seconds=0.05)
-    await asyncio.sleep(0.06)
-    assert (await read(cache_server)).state == "miss"
+
+    async def is_leased_anew() -> bool:
+        return (await read(cache_server)).state == "miss"
+
+    await wait_until(is_leased_anew)
     assert await store(cache_server, late, "a") == "lost"
 
 

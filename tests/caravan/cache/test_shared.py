@@ -7,9 +7,17 @@ import pytest
 from redis.asyncio import Redis
 
 from caravan.cache import Fill, SharedCache, shared
+from caravan.cache.declarations import CachedAnswer
 from caravan.runtime import Backends
 from tests.caravan.cache.conftest import LAMP, LAMPS, Source, open_cache
 from tests.support.shop import wait_until
+
+
+async def wait_for_reads(source: Source, number: int) -> None:
+    async def has_begun() -> bool:
+        return source.reads >= number
+
+    await wait_until(has_begun)
 
 
 async def test_the_second_reader_gets_the_entry_of_the_first(cache: SharedCache, source: Source) -> None:
@@ -50,7 +58,7 @@ async def test_a_value_over_the_limit_is_answered_and_not_kept(cache: SharedCach
     assert (await cache.read(LAMPS, "a", source.compute())).result == "miss"
 
 
-async def test_500_readers_in_two_processes_cause_one_computation(
+async def test_500_readers_of_two_caches_cause_one_computation(
     cache: SharedCache, servers: Backends, source: Source
 ) -> None:
     source.seconds = 0.3
@@ -93,7 +101,7 @@ async def test_when_the_one_who_computes_is_killed_one_other_does(
 async def test_a_computation_that_began_before_an_invalidation_is_not_kept(cache: SharedCache, source: Source) -> None:
     source.seconds = 0.2
     early = asyncio.create_task(cache.read(LAMPS, "a", source.compute()))
-    await asyncio.sleep(0.05)
+    await wait_for_reads(source, 1)
     source.value = b'"second"'
     await cache.invalidate([LAMP("a")])
     late = asyncio.create_task(cache.read(LAMPS, "a", source.compute()))
@@ -116,7 +124,7 @@ async def test_whoever_waits_in_this_process_gets_the_failure_too(cache: SharedC
 async def test_the_others_are_served_when_the_one_who_computes_is_cancelled(cache: SharedCache, source: Source) -> None:
     source.seconds = 0.2
     first = asyncio.create_task(cache.read(LAMPS, "a", source.compute()))
-    await asyncio.sleep(0.05)
+    await wait_for_reads(source, 1)
     others = [asyncio.create_task(cache.read(LAMPS, "a", source.compute())) for _ in range(3)]
     await asyncio.sleep(0.05)
     first.cancel()
@@ -132,8 +140,12 @@ async def test_an_entry_is_refreshed_before_its_end_and_served_meanwhile(
     source.value, source.seconds = b'"second"', 0.1
     answers = [await cache.read(LAMPS, "a", source.compute()) for _ in range(5)]
     assert {(answer.value, answer.result) for answer in answers} == {(b'"first"', "stale")}
-    await asyncio.sleep(0.2)
-    answer = await cache.read(LAMPS, "a", source.compute())
+
+    async def read_fresh_entry() -> CachedAnswer | None:
+        answer = await cache.read(LAMPS, "a", source.compute())
+        return answer if answer.result == "hit" else None
+
+    answer = await wait_until(read_fresh_entry)
     assert (answer.value, answer.result, source.reads) == (b'"second"', "hit", 2)
 
 
@@ -153,7 +165,7 @@ async def test_a_computation_from_before_a_restart_is_not_kept(
 ) -> None:
     source.seconds = 0.2
     reader = asyncio.create_task(cache.read(LAMPS, "a", source.compute()))
-    await asyncio.sleep(0.05)
+    await wait_for_reads(source, 1)
     await redis.script_flush()
     await reader
     assert (await cache.read(LAMPS, "a", source.compute())).result == "miss"
@@ -182,10 +194,11 @@ async def test_without_redis_every_answer_is_right_and_what_was_invalidated_is_d
         cache._server._redis = healthy
     async with open_cache(servers.redis_url) as other:
         assert (await other.read(LAMPS, "a", source.compute())).value == b'"first"', "not delivered yet"
-        for _ in range(100):
-            if cache._recovery is None:
-                break
-            await asyncio.sleep(0.02)
+
+        async def is_recovered() -> bool:
+            return cache._recovery is None
+
+        await wait_until(is_recovered)
         assert (await other.read(LAMPS, "a", source.compute())).value == b'"second"'
     assert (await cache.read(LAMPS, "a", source.compute())).result == "hit"
 
