@@ -50,9 +50,15 @@ async def test_a_new_reader_skips_what_the_inbox_has_forgotten(embedded_bus: Emb
         utc_now() - NEW_READER_AGE - timedelta(minutes=1),
         positions[2],
     )
-    for service, expected in (("first", positions[1]), ("first", positions[1])):
-        await embedded_bus.declare_channels([topic], [Subscription(service, topic)])
-        cursor = await embedded_bus.database.fetchval(
-            "SELECT position FROM cursor WHERE subscription = $1", f"{service}.{topic.name}"
-        )
-        assert cursor == expected
+    subscription = Subscription("first", topic)
+
+    async def read_position() -> int:
+        await embedded_bus.declare_channels([topic], [subscription])
+        query = "SELECT position FROM cursor WHERE subscription = $1"
+        return int(await embedded_bus.database.fetchval(query, subscription.name))
+
+    assert await read_position() == positions[1]
+    await embedded_bus.database.execute(
+        "UPDATE cursor SET position = $2 WHERE subscription = $1", subscription.name, positions[2]
+    )
+    assert await read_position() == positions[2], "a reader that has a position keeps it"

@@ -93,7 +93,8 @@ async def test_a_client_made_from_the_sdl_orders_and_watches(
         variables = made.WatchOrder.Arguments(id=placed.id).model_dump(mode="json", by_alias=True)
         body = {"query": made.WatchOrder.Meta.document, "variables": variables}
         statuses = []
-        async with client.stream("POST", "/graphql", json=body, headers={"accept": "text/event-stream"}) as answer:
+        streaming = client.stream("POST", "/graphql", json=body, headers={"accept": "text/event-stream"})
+        async with asyncio.timeout(30), streaming as answer:
             async for line in answer.aiter_lines():
                 if line.startswith("data: {"):
                     event = made.WatchOrder(**orjson.loads(line[6:])["data"])

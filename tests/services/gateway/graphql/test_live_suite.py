@@ -141,8 +141,19 @@ async def test_a_stream_ends_in_its_time_and_goes_on_where_it_was(
     monkeypatch.setattr("services.gateway.streams.CHECK_SECONDS", 0.05)
     who = await graph.program.register_customer()
     placed = await _place(graph, who, await graph.program.create_product(stock=1))
+    cuts = 0
+
+    async def watch_and_count_cuts(*arguments: Any) -> AsyncIterator[Change]:
+        nonlocal cuts
+        status = ""
+        async for change in watch(*arguments):
+            status = change["status"]
+            yield change
+        cuts += status != "delivered"
+
     async with asyncio.timeout(60):
-        seen = await _follow(watch, client, who, placed)
+        seen = await _follow(watch_and_count_cuts, client, who, placed)
+    assert cuts > 0, "no stream ended before the order did"
     assert [change["version"] for change in seen] == list(range(1, len(seen) + 1))
 
 
