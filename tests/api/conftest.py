@@ -17,19 +17,13 @@ from caravan.runtime import Backends
 from caravan.runtime.connections import BoundedProtocol, ConnectionLimits
 from services.registry import SERVICES
 from tests.services.gateway.stand_ins import listening
+from tests.support.program import ADDRESS
 from tests.support.shop import Shop, run_services, wait_until
 
 SERVED = partial(BoundedProtocol, limits=ConnectionLimits(1000))
 """As a process serves it."""
 ROLES = ("anonymous", "customer", "staff", "admin", "service")
 PASSWORD = "seven grey camels at noon"
-ADDRESS = {
-    "name": "Ada Lovelace",
-    "street": "12 St James's Square",
-    "city": "London",
-    "postcode": "SW1Y 4JH",
-    "country": "GB",
-}
 SETTINGS = {
     "GATEWAY_AUTH_PER_MINUTE": "100000",
     "GATEWAY_REGISTRATION_PER_MINUTE": "100000",

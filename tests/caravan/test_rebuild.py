@@ -17,7 +17,7 @@ from services.analytics.projections import ORDER_FACTS
 from services.orders.projections import rebuild_summaries
 from services.recommendations.projections import PURCHASES
 from services.registry import load_services
-from tests.faults.test_repetitions import Repeating
+from tests.faults.repeating import Repeating
 from tests.support.scenario import ShopScenario, run_whole_shop
 from tests.support.shop import wait_until
 
@@ -82,14 +82,14 @@ async def test_rows_from_before_the_topics_were_kept_are_not_thrown_away(scenari
 
 
 async def test_what_the_service_has_not_handled_is_left_to_it(scenario: ShopScenario) -> None:
-    """A message on the topic that waits for its consumer is in neither: after the rebuild it is handled as ever."""
+    """A message on the topic that waits for its consumer is in neither."""
     facts = scenario.shop.get_database("analytics")
     (order_id,) = [row[0] for row in await facts.fetch("SELECT order_id FROM order_fact ORDER BY 1 LIMIT 1")]
-    shipped = await facts.fetchrow(
+    claim = await facts.fetchrow(
         "SELECT message_id, consumer FROM inbox WHERE consumer = 'analytics.order-created' AND key = $1", order_id
     )
-    assert shipped is not None
-    await facts.execute("DELETE FROM inbox WHERE consumer = $1 AND message_id = $2", shipped[1], shipped[0])
+    assert claim is not None
+    await facts.execute("DELETE FROM inbox WHERE consumer = $1 AND message_id = $2", claim[1], claim[0])
     await facts.execute("UPDATE order_fact SET placed_at = NULL, total = NULL WHERE order_id = $1", order_id)
     await facts.execute("DELETE FROM order_line_fact WHERE order_id = $1", order_id)
     await rebuild(scenario, ORDER_FACTS)

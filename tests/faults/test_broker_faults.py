@@ -17,8 +17,8 @@ from tests.faults.books import books, differences
 from tests.faults.brokers_watched import OnBrokers
 from tests.faults.fleet import SECRET, Customers, Fleet, fleet
 from tests.faults.invariants import at_rest, violations
+from tests.faults.repeating import Repeating
 from tests.faults.servers import Server, Servers, servers
-from tests.faults.test_repetitions import Repeating
 from tests.support.kafka_tools import build_tool_command
 from tests.support.scenario import run_whole_shop
 from tests.support.shop import wait_until

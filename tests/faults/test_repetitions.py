@@ -2,37 +2,19 @@
 are.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from caravan.bus import Bus
 from caravan.database import UnitOfWork
-from caravan.messages import OutgoingMessage
 from caravan.runtime import BUS, Backends
 from tests.faults.books import books, differences
 from tests.faults.invariants import at_rest, rows, violations
+from tests.faults.repeating import TIMES, Repeating, wait_for_rest
 from tests.support.scenario import ShopScenario, run_whole_shop
 from tests.support.shop import wait_until
-
-TIMES = 5
-
-
-class Repeating:
-    """A bus that publishes each batch five times, one whole after the other: what was first comes again after what was
-    last.
-    """
-
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._bus, name)
-
-    async def publish(self, messages: Sequence[OutgoingMessage]) -> None:
-        await self._bus.publish([message for _ in range(TIMES) for message in messages])
 
 
 @pytest.fixture
@@ -45,19 +27,8 @@ async def finished(backends: Backends, data: Path) -> AsyncIterator[ShopScenario
     """A scenario that has come to its end, with every message sent five times."""
     async with run_whole_shop(backends, data, wrap=Repeating) as scenario:
         await scenario.run_scenario()
-        await rest(scenario, backends)
+        await wait_for_rest(scenario, backends)
         yield scenario
-
-
-async def rest(scenario: ShopScenario, backends: Backends) -> None:
-    await scenario.wait_for_ends()
-
-    async def resting() -> bool:
-        left = await at_rest(backends)
-        assert left == "", left
-        return True
-
-    await wait_until(resting, seconds=60, every=0.1)
 
 
 async def mails(backends: Backends) -> list[Any]:
@@ -79,7 +50,7 @@ async def test_every_message_five_times_changes_neither_money_nor_stock_nor_mail
 async def test_topics_read_again_from_the_first_message_change_not_a_single_row(backends: Backends, data: Path) -> None:
     async with run_whole_shop(backends, data) as scenario:
         await scenario.run_scenario()
-        await rest(scenario, backends)
+        await wait_for_rest(scenario, backends)
     before = await books(backends, data)
     read = await _start_over(backends)
     async with run_whole_shop(backends, data):
@@ -111,7 +82,7 @@ async def test_without_an_inbox_a_repeated_message_would_be_noticed(
 
     async with run_whole_shop(backends, data) as scenario:
         await scenario.run_scenario()
-        await rest(scenario, backends)
+        await wait_for_rest(scenario, backends)
     before = await books(backends, data)
     await _start_over(backends)
     monkeypatch.setattr(UnitOfWork, "claim_messages", everything_is_new)

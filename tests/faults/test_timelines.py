@@ -11,7 +11,7 @@ import pytest
 
 from caravan.runtime import BUS, Backends
 from tests.faults.invariants import rows
-from tests.faults.test_repetitions import TIMES, Repeating, rest
+from tests.faults.repeating import TIMES, Repeating, wait_for_rest
 from tests.support.scenario import ShopScenario, run_whole_shop
 
 SOURCES = {
@@ -40,7 +40,7 @@ REQUESTS = ("OrderCreated", "CancellationRequested")
 async def finished(backends: Backends, tmp_path: Path) -> AsyncIterator[ShopScenario]:
     async with run_whole_shop(backends, tmp_path / "shop", wrap=Repeating) as scenario:
         await scenario.run_scenario()
-        await rest(scenario, backends)
+        await wait_for_rest(scenario, backends)
         yield scenario
 
 

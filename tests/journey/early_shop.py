@@ -216,3 +216,14 @@ class MailInTheRequest(SameApi):
             assert len(shop.charges()) == charged + 2, "and the customer's second try is charged again"
         finally:
             shop.mail.start()
+
+
+async def start_behind_gateway(shop: EarlyShop, *orders: str, **settings: str) -> None:
+    """Users and products, then the program of orders, then the gateway."""
+    users, products = await asyncio.gather(
+        shop.start("step3_gateway/inside.py", "users"), shop.start("step3_gateway/inside.py", "products")
+    )
+    shop.settings |= {"USERS_URL": users, "PRODUCTS_URL": products}
+    shop.settings["ORDERS_URL"] = await shop.start(*orders, name="orders", **settings)
+    gateway = await shop.start("step3_gateway/gateway.py")
+    shop.urls |= {"users": gateway, "products": gateway, "orders": gateway}

@@ -1,22 +1,10 @@
 """Step 3 of the journey: one address, and only through it."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.journey.early_shop import CREDENTIAL, EarlyShop, MailInTheRequest, early_shop
-
-
-async def start_behind_gateway(shop: EarlyShop, *orders: str, **settings: str) -> None:
-    """Users and products, then the program of orders, then the gateway."""
-    users, products = await asyncio.gather(
-        shop.start("step3_gateway/inside.py", "users"), shop.start("step3_gateway/inside.py", "products")
-    )
-    shop.settings |= {"USERS_URL": users, "PRODUCTS_URL": products}
-    shop.settings["ORDERS_URL"] = await shop.start(*orders, name="orders", **settings)
-    gateway = await shop.start("step3_gateway/gateway.py")
-    shop.urls |= {"users": gateway, "products": gateway, "orders": gateway}
+from tests.journey.early_shop import CREDENTIAL, EarlyShop, MailInTheRequest, early_shop, start_behind_gateway
 
 
 @pytest.fixture(scope="module")

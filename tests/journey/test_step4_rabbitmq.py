@@ -6,8 +6,7 @@ import aio_pika
 import pytest
 
 from caravan.clock import new_id
-from tests.journey.early_shop import EarlyShop, SameApi, early_shop
-from tests.journey.test_step3_gateway import start_behind_gateway
+from tests.journey.early_shop import EarlyShop, SameApi, early_shop, start_behind_gateway
 from tests.support.backends import Broker
 from tests.support.shop import wait_until
 

@@ -13,8 +13,7 @@ from redis.asyncio import Redis
 
 from caravan.runtime import Backends
 from docs.journey.step5_jobs.jobs import NAME, add_job
-from tests.journey.early_shop import CREDENTIAL, EarlyShop, SameApi, early_shop
-from tests.journey.test_step3_gateway import start_behind_gateway
+from tests.journey.early_shop import CREDENTIAL, EarlyShop, SameApi, early_shop, start_behind_gateway
 from tests.support.shop import wait_until
 
 INSIDE = {"x-internal-credential": CREDENTIAL}

@@ -1,6 +1,5 @@
 """The CRDs: generated files, bounds on everything, structural schemas."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,8 @@ import pytest
 import yaml
 from caravan_operator.resources import KINDS, rbac
 from caravan_operator.resources.__main__ import CHART, render_files
+
+from tests.operator.schemas import walk_schemas
 
 
 @pytest.mark.parametrize("path", render_files())
@@ -23,15 +24,6 @@ def test_no_generated_crd_is_left_over() -> None:
     assert {f"crds/{each.name}" for each in Path(CHART, "crds").iterdir()} == {
         path for path in render_files() if path.startswith("crds/")
     }
-
-
-def walk_schemas(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield path, schema
-    for name, part in schema.get("properties", {}).items():
-        yield from walk_schemas(part, f"{path}.{name}")
-    for name in ("items", "additionalProperties"):
-        if name in schema:
-            yield from walk_schemas(schema[name], f"{path}.{name}")
 
 
 EVERY = [

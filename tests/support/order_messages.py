@@ -1,13 +1,17 @@
-"""Random histories of orders as the topics have them, for read models that must not depend on the order of messages."""
+"""Messages about orders as services publish them, and random histories of orders as the topics have them, for read
+models that must not depend on the order of messages.
+"""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 from uuid import UUID
 
+from caravan.clock import new_id
 from caravan.database import Database
-from caravan.messages import Delivery, Event, Topic
+from caravan.messages import Channel, Delivery, Event, Message, Topic
 from caravan.money import Money
 from caravan.rebuild import compute_digest
 from caravan.service import ReadModel
@@ -20,6 +24,16 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 ADDRESS = Address(name="Ada", street="12 St James's Square", city="London", postcode="SW1Y 4JH", country="GB")
 MAX_BATCH = 50
 Sent = tuple[Topic, Delivery[Any]]
+
+
+@dataclass
+class PublishedMessage:
+    """A message about an order; sent again, it has the same id."""
+
+    channel: Channel
+    message: Message
+    key: object
+    id: UUID = field(default_factory=new_id)
 
 
 def make_history(random: Random) -> list[Sent]:

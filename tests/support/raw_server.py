@@ -18,8 +18,8 @@ from tests.services.gateway.stand_ins import listening
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers with the number of header fields; `/large` with more than any buffer holds; `/late` after the body has
-    come; `/body` and `/host` with these;
-    `/live` until the client has gone."""
+    come; `/body` and `/host` with these; `/live` until the client has gone.
+    """
     whole = b""
     if scope["path"] in ("/late", "/body"):
         message: Message = {"more_body": True}

@@ -11,7 +11,7 @@ from tests.operator.cluster.rule_cases import VALID, Case
 from tests.operator.cluster.rule_cases_kafka import KAFKA_CASES
 from tests.operator.cluster.rule_cases_rabbitmq import RABBITMQ_CASES
 from tests.operator.cluster.rule_cases_routes import ROUTE_CASES
-from tests.operator.test_resources import walk_schemas
+from tests.operator.schemas import walk_schemas
 
 CASES = [*KAFKA_CASES, *RABBITMQ_CASES, *ROUTE_CASES]
 

@@ -2,39 +2,27 @@
 
 import random
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 
 from caravan.audit import AUDIT, AuditRecorded
 from caravan.clock import new_id
-from caravan.messages import Channel, Message
 from caravan.money import Money
 from caravan.runtime import Backends, list_subscriptions
-from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, Address, OrderCancelled, OrderCreated, OrderLine
+from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, OrderCancelled, OrderCreated, OrderLine
 from services.payments.messages import PAYMENT_COMPLETED, PAYMENT_REFUNDED, PaymentCompleted, PaymentRefunded
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
 from services.shipping.messages import ORDER_DELIVERED, ORDER_SHIPPED, OrderDelivered, OrderShipped
+from tests.support.order_messages import ADDRESS, PublishedMessage
 from tests.support.scenario import ShopScenario, run_whole_shop
 from tests.support.shop import Shop, run_services, wait_until
 
-ADDRESS = Address(name="Ada", street="12 St James's Square", city="London", postcode="SW1Y 4JH", country="GB")
 NOON = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
 CATALOGUE = {"MUG": ("Mug", "kitchen", 1250), "LAMP": ("Lamp", "living", 4000), "FORMULA": ("=1+1", "living", 100)}
-
-
-@dataclass
-class PublishedMessage:
-    """A message about an order; sent again, it has the same id."""
-
-    channel: Channel
-    message: Message
-    key: UUID | str
-    id: UUID = field(default_factory=new_id)
 
 
 def make_order_messages(

@@ -11,6 +11,7 @@ from services.inventory.client import Availabilities, Availability
 from services.inventory.messages import INVENTORY_RESERVED, InventoryReserved
 from services.payments.messages import PAYMENT_COMPLETED, PaymentCompleted
 from services.shipping.messages import ORDER_DELIVERED, ORDER_SHIPPED, OrderDelivered, OrderShipped
+from tests.support.program import ADDRESS
 from tests.support.shop import Shop
 
 
@@ -46,15 +47,6 @@ class Neighbours:
 
 
 neighbours = Neighbours()
-
-
-ADDRESS = {
-    "name": "Ada Lovelace",
-    "street": "12 St James's Square",
-    "city": "London",
-    "postcode": "SW1Y 4JH",
-    "country": "GB",
-}
 
 
 def make_order_body(*lines: tuple[str, int]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from caravan.clock import new_id
-from tests.services.orders.neighbours import ADDRESS, make_order_body, place_order
+from tests.services.orders.neighbours import make_order_body, place_order
+from tests.support.program import ADDRESS
 from tests.support.shop import Shop
 
 

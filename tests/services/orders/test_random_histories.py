@@ -15,14 +15,13 @@ from caravan.messages import Event
 from caravan.money import Money
 from caravan.runtime import Backends
 from services.orders import model, projections
-from services.orders.messages import Address
 from services.orders.model import IllegalMove, OfferedProduct, Order
 from services.orders.store import projection
+from tests.support.order_messages import ADDRESS
 from tests.support.shop import Shop, run_services
 
 HISTORIES, MOVES, EXAMPLES = 200, 12, 50
 POUNDS = Money(amount=1250, currency="GBP")
-ADDRESS = Address(name="Ada", street="12 St James's Square", city="London", postcode="SW1Y 4JH", country="GB")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 STORED = (
     "status",

@@ -9,17 +9,14 @@ from caravan.clock import new_id
 from caravan.messages import Event
 from caravan.money import Money
 from services.orders import model as orders
-from services.orders.messages import Address
 from services.payments.model import Payment
 from services.processing.model import Saga, Step
+from tests.support.order_messages import ADDRESS
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 PRICE = Money(amount=1250, currency="GBP")
-
-
-ADDRESS = Address(name="Ada", street="12 St James's Square", city="London", postcode="SW1Y 4JH", country="GB")
 
 
 Message = tuple[str, Any]

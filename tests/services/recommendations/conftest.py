@@ -2,34 +2,21 @@
 
 import random
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 
 from caravan.clock import new_id, utc_now
-from caravan.messages import Channel, Message
 from caravan.money import Money
 from caravan.runtime import Backends, list_subscriptions
 from services.catalog.messages import PRODUCT_UPDATED, ProductUpdated
 from services.inventory.messages import STOCK_CHANGED, StockChanged
-from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, Address, OrderCancelled, OrderCreated, OrderLine
+from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, OrderCancelled, OrderCreated, OrderLine
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed, Outcome
 from services.recommendations.caches import OFFERED_PRODUCTS
+from tests.support.order_messages import ADDRESS, PublishedMessage
 from tests.support.shop import Shop, run_services, wait_until
-
-ADDRESS = Address(name="Ada", street="12 St James's Square", city="London", postcode="SW1Y 4JH", country="GB")
-
-
-@dataclass
-class PublishedMessage:
-    """A message about an order; sent again, it has the same id."""
-
-    channel: Channel
-    message: Message
-    key: object
-    id: UUID = field(default_factory=new_id)
 
 
 def product(sku: str, category: str = "kitchen", version: int = 1, active: bool = True) -> PublishedMessage:

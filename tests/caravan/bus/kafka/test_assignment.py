@@ -6,7 +6,8 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from tests.caravan.bus.kafka.fake_kafka import FakeKafka
-from tests.caravan.bus.kafka.test_reader import FIRST, GROUP, Handler, run_member, send_bodies, wait_for
+from tests.caravan.bus.kafka.group_member import FIRST, GROUP, Handler, run_member, send_bodies
+from tests.caravan.bus.waiting import wait_for
 
 
 async def test_a_message_that_comes_while_the_position_is_looked_up_is_read(fake_kafka: FakeKafka) -> None:

@@ -1,7 +1,7 @@
 """What the bus of topics tells its callers: which messages Kafka did not take, and why it can't be asked."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -9,16 +9,15 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
 
-from caravan.bus import DEAD_LETTER_MAX_BYTES, DONE, HandlingResult, IncomingMessage, PublishError, Result, Subscription
+from caravan.bus import DEAD_LETTER_MAX_BYTES, DONE, HandlingResult, IncomingMessage, Result, Subscription
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.kafka import bus as bus_module
 from caravan.bus.kafka_servers import KafkaServers
 from caravan.clock import new_id
 from caravan.messages import Event, OutgoingMessage, Queue, Topic
 from tests.caravan.bus.kafka.fake_kafka import FakeConsumer, FakeKafka
-from tests.support.shop import wait_until
-
-BY_EARLIER = "an earlier message of its key could not be sent"
+from tests.caravan.bus.publishing import BY_EARLIER, publish_and_fail
+from tests.caravan.bus.waiting import wait_for
 
 
 class Seen(Event):
@@ -43,14 +42,6 @@ async def bus(fake_kafka: FakeKafka) -> AsyncIterator[KafkaBus]:
 
 def make_message(topic: str, key: str, body: bytes) -> OutgoingMessage:
     return OutgoingMessage("topic", topic, "", key, new_id(), body)
-
-
-async def publish_and_fail(bus: KafkaBus, *messages: OutgoingMessage) -> dict[bytes, tuple[str, bool]]:
-    """Of each message that was not taken: why, and whether for good."""
-    with pytest.raises(PublishError) as raised:
-        async with asyncio.timeout(5):
-            await bus.publish(messages)
-    return {failure.message.body: (failure.reason, failure.permanent) for failure in raised.value.failures}
 
 
 async def test_a_message_is_written_with_its_key_and_its_id(bus: KafkaBus, fake_kafka: FakeKafka) -> None:
@@ -164,13 +155,6 @@ async def join_group(fake_kafka: FakeKafka, count: int) -> FakeConsumer:
     partitions = [TopicPartition("seen", 0), TopicPartition("seen", 1), TopicPartition(f"{SEEN.name}.retry", 0)]
     await fake_kafka.consumers[-1].rebalance(partitions)
     return fake_kafka.consumers[-1]
-
-
-async def wait_for(condition: Callable[[], bool]) -> None:
-    async def check_condition() -> bool:
-        return condition()
-
-    await wait_until(check_condition, seconds=5, every=0.001)
 
 
 async def test_a_consumer_that_lost_the_broker_leaves_the_group_and_joins_again(

@@ -3,21 +3,20 @@ asked.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 from aio_pika.exceptions import AMQPConnectionError
 
-from caravan.bus import DEAD_LETTER_MAX_BYTES, DONE, HandlingResult, IncomingMessage, PublishError, Result, Subscription
+from caravan.bus import DEAD_LETTER_MAX_BYTES, DONE, HandlingResult, IncomingMessage, Result, Subscription
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.clock import new_id
 from caravan.messages import Command, Event, Exchange, OutgoingMessage, Queue, RetryPolicy
 from caravan.telemetry.metrics import QUEUE_CONSUMERS
+from tests.caravan.bus.publishing import BY_EARLIER, publish_and_fail
 from tests.caravan.bus.rabbitmq.fake_rabbitmq import FakeRabbitmq
-from tests.support.shop import wait_until
-
-BY_EARLIER = "an earlier message of its key could not be sent"
+from tests.caravan.bus.waiting import wait_for
 
 
 class Count(Command):
@@ -52,13 +51,6 @@ def make_message(key: str, body: bytes, queue: str = COUNT.name) -> OutgoingMess
     return OutgoingMessage("queue", queue, "", key, new_id(), body)
 
 
-async def publish_and_fail(bus: RabbitBus, *messages: OutgoingMessage) -> dict[bytes, tuple[str, bool]]:
-    """Of each message that was not taken: why, and whether for good."""
-    with pytest.raises(PublishError) as raised:
-        await bus.publish(messages)
-    return {failure.message.body: (failure.reason, failure.permanent) for failure in raised.value.failures}
-
-
 @asynccontextmanager
 async def consume_count(
     bus: RabbitBus, *results: HandlingResult
@@ -77,13 +69,6 @@ async def consume_count(
     finally:
         consuming.cancel()
         await asyncio.gather(consuming, return_exceptions=True)
-
-
-async def wait_for(condition: Callable[[], bool]) -> None:
-    async def check_condition() -> bool:
-        return condition()
-
-    await wait_until(check_condition, seconds=5, every=0.001)
 
 
 async def test_a_message_arrives_with_its_key_and_its_id(bus: RabbitBus, fake_rabbitmq: FakeRabbitmq) -> None:

@@ -17,7 +17,7 @@ from caravan.bus.retry_buffer import RETRY_BUFFER_MAX
 from caravan.clock import utc_now
 from caravan.messages import Command, Queue, RetryPolicy
 from tests.caravan.bus.rabbitmq.fake_rabbitmq import Delivery, FakeChannel, FakeRabbitmq
-from tests.support.shop import wait_until
+from tests.caravan.bus.waiting import wait_for
 
 QUEUE = "test.count"
 RETRY = HandlingResult(Result.RETRY, "failed")
@@ -76,13 +76,6 @@ async def run_consumer(
         await asyncio.gather(running, return_exceptions=True)
         await reader.close()
         await connection.stop()
-
-
-async def wait_for(condition: Callable[[], bool]) -> None:
-    async def check_condition() -> bool:
-        return condition()
-
-    await wait_until(check_condition, seconds=5, every=0.001)
 
 
 @pytest.fixture
