@@ -4,14 +4,14 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 
 from caravan.auth import Customer
 from caravan.errors import NotFound
 from caravan.http import FREE_PARAMETERS, Injected, make_json_response
 from caravan.times import Time, check_period
 from services.gateway import use_cases
-from services.gateway.console import pages
+from services.gateway.reference import pages
 from services.gateway.schemas import Overview, Timeline
 from services.gateway.timeline.collect import collect_timeline, require_visible_order
 from services.gateway.timeline.difference import compare_moments
@@ -64,7 +64,18 @@ async def get_asyncapi(request: Request) -> Response:
 
 
 @router.get("/", include_in_schema=False, openapi_extra=FREE_PARAMETERS_EXTRA)
-async def show_landing_page(context: Injected[GatewayContext]) -> Response:
+async def show_landing_page(request: Request, context: Injected[GatewayContext]) -> Response:
+    """A browser goes on to the console; who asks by hand reads how to begin."""
+    headers = {"Vary": "Accept"}
+    if "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse("/console", 302, headers)
+    response = pages.LANDING.build_response(context.url)
+    response.headers.update(headers)
+    return response
+
+
+@router.get("/docs/start", include_in_schema=False, openapi_extra=FREE_PARAMETERS_EXTRA)
+async def show_start_page(context: Injected[GatewayContext]) -> Response:
     return pages.LANDING.build_response(context.url)
 
 

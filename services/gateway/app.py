@@ -21,6 +21,8 @@ from caravan.refusals import REFUSAL_STATUSES, extract_reason
 from services.gateway.admin import dead_letters, job_admin
 from services.gateway.admission import Admission, read_host, require_token
 from services.gateway.api import router
+from services.gateway.console import routes as console_routes
+from services.gateway.console.setup import build_console
 from services.gateway.graphql import api as graph_api
 from services.gateway.graphql.query_answers import QueryAnswers
 from services.gateway.graphql.setup import build_executor
@@ -32,7 +34,7 @@ from services.gateway.routing.rules import rewrite_scope
 from services.gateway.routing.trie import OWN_SERVICE
 from services.gateway.use_cases import GatewayContext
 
-ROUTERS = (router, graph_api.router, dead_letters.router, job_admin.router)
+ROUTERS = (router, graph_api.router, dead_letters.router, job_admin.router, console_routes.router)
 
 
 def build_app(context: GatewayContext) -> App:
@@ -43,7 +45,7 @@ def build_app(context: GatewayContext) -> App:
     own.state.reference = ApiReference(context.resources.table, context.url)
     context.resources.table.pages = tuple(
         route.path
-        for route in (*router.routes, *graph_api.router.routes)
+        for route in (*router.routes, *graph_api.router.routes, *console_routes.router.routes)
         if isinstance(route, APIRoute) and not route.include_in_schema
     )
     own.state.graph = build_executor(context.settings)
@@ -52,6 +54,7 @@ def build_app(context: GatewayContext) -> App:
     own.state.admission = Admission(context.resources)
     middleware = RequestMiddleware(GatewayApp(context, own.state.dispatcher, own.state.admission), OWN_SERVICE)
     middleware.fastapi = own
+    own.state.console = build_console(context, middleware)
     return middleware
 
 

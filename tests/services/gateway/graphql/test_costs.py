@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 
 from caravan.auth import Caller
 from caravan.clock import new_id
-from services.gateway.console.pages import STATIC
 from services.gateway.graphql.documents import DocumentStore
 from services.gateway.graphql.execution import (
     AcceptedOperation,
@@ -35,6 +34,7 @@ from services.gateway.graphql.execution import (
 from services.gateway.graphql.policy import get_policy
 from services.gateway.graphql.queries import READS, PageRead
 from services.gateway.graphql.schema import build_schema
+from services.gateway.reference.pages import STATIC
 from services.inventory.client import Availabilities, Availability
 from tests.services.gateway.graphql.test_refusals import REFUSED
 
