@@ -11,6 +11,7 @@ from services.notifications.client import LIST_LATEST_NOTIFICATIONS
 from services.notifications.consumers import consume
 from services.notifications.providers.files import FolderEmailProvider, LogProvider, SmsFileProvider
 from services.notifications.providers.protocol import MessageProvider
+from services.notifications.providers.sms import HttpSmsProvider
 from services.notifications.providers.smtp import SmtpEmailProvider
 from services.notifications.settings import Settings
 from services.notifications.use_cases import NotificationsContext, NotificationsResources
@@ -20,18 +21,28 @@ from services.notifications.use_cases.preferences import list_latest_notificatio
 
 @asynccontextmanager
 async def open_resources(context: NotificationsContext) -> AsyncIterator[NotificationsResources]:
-    settings, folder = context.settings, context.kernel_settings.data
-    email: MessageProvider
-    if settings.smtp_url is not None:
-        email = SmtpEmailProvider(
-            settings.smtp_url.get_secret_value(), settings.sender, settings.smtp_connections, context.clock
-        )
-    else:
-        email = FolderEmailProvider(folder / "mail", settings.sender)
     yield NotificationsResources(
-        {"email": email, "sms": SmsFileProvider(folder / "sms.jsonl"), "log": LogProvider()},
+        {"email": _create_email_provider(context), "sms": _create_sms_provider(context), "log": LogProvider()},
         (context.kernel_settings.public_url or context.url).rstrip("/"),
         derive_secret(context.secret, "unsubscribe"),
+    )
+
+
+def _create_email_provider(context: NotificationsContext) -> MessageProvider:
+    settings = context.settings
+    if settings.smtp_url is None:
+        return FolderEmailProvider(context.kernel_settings.data / "mail", settings.sender)
+    return SmtpEmailProvider(
+        settings.smtp_url.get_secret_value(), settings.sender, settings.smtp_connections, context.clock
+    )
+
+
+def _create_sms_provider(context: NotificationsContext) -> MessageProvider:
+    settings = context.settings
+    if settings.sms_url is None or settings.sms_sender is None:
+        return SmsFileProvider(context.kernel_settings.data / "sms.jsonl")
+    return HttpSmsProvider(
+        settings.sms_url.get_secret_value(), settings.sms_sender, settings.sms_connections, context.http
     )
 
 

@@ -1,8 +1,8 @@
 """Settings of notifications."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from caravan.email_address import parse_email_address
@@ -22,6 +22,21 @@ class Settings(BaseSettings):
     )
     smtp_connections: int = Field(
         4, ge=1, le=50, description="Connections to the mail server at a time, for each of the two senders."
+    )
+    sms_url: SecretStr | None = Field(
+        None,
+        description="Where short messages are posted, in the shape of Twilio's API, with user and password:"
+        " `https://AC…:token@api.twilio.com/2010-04-01/Accounts/AC…/Messages.json`."
+        " Default: they land in `sms.jsonl` in the data folder.",
+    )
+    sms_sender: str | None = Field(
+        None,
+        pattern=r"^(\+[1-9][0-9]{6,14}|MG[0-9A-Za-z]{32}|[0-9A-Za-z ]{1,11})$",
+        description="From whom short messages come: a number, a name of up to 11 letters, or the id of a messaging"
+        " service. Needed with `NOTIFICATIONS_SMS_URL`.",
+    )
+    sms_connections: int = Field(
+        4, ge=1, le=50, description="Requests to the SMS gateway at a time, for each of the two senders."
     )
     sender: str = Field(
         "Caravan <no-reply@caravan.local>",
@@ -53,6 +68,19 @@ class Settings(BaseSettings):
         if url is not None:
             check_url(url.get_secret_value(), SCHEMES)
         return url
+
+    @field_validator("sms_url")
+    @classmethod
+    def _check_sms_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            check_url(url.get_secret_value(), ("https", "http"))
+        return url
+
+    @model_validator(mode="after")
+    def _check_sms_sender(self) -> Self:
+        if self.sms_url is not None and self.sms_sender is None:
+            raise ValueError("NOTIFICATIONS_SMS_URL needs NOTIFICATIONS_SMS_SENDER: a number or name to send from")
+        return self
 
     @field_validator("sender")
     @classmethod
