@@ -2,10 +2,7 @@
 failed one is retried.
 """
 
-import base64
-import binascii
 import hashlib
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -35,6 +32,8 @@ RETRY_SECONDS = (1, 5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 28800)
 waited out.
 """
 
+BOUNCE_WINDOW = timedelta(days=30)
+"""How long after it was sent a message can come back."""
 MONEY_VALUES = frozenset({"total", "refunded", "price", "previous_price"})
 
 
@@ -142,6 +141,9 @@ KINDS = {
     )
 }
 
+SECRET_KINDS = [kind.name for kind in KINDS.values() if kind.category == "security"]
+"""Their values, such as a link that sets a password, are not kept once they are sent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preference:
@@ -171,6 +173,8 @@ class NotificationRequest:
     """It is only noted, because the address is not known to be the user's: alerts always, what costs nothing to cause
     beyond a limit.
     """
+    is_undeliverable: bool = False
+    """Mail to the address came back, or its reader complained: alerts and promotions are only noted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,15 +226,12 @@ def choose_channel(request: NotificationRequest, preference: Preference) -> Chan
     """The way a message takes."""
     kind = request.kind
     is_opted_out = kind.category in preference.opt_out and kind.category != "security"
-    state: NotificationState = "suppressed" if is_opted_out or request.is_suppressed else "pending"
-    channel = kind.channel or preference.channel
+    channel, recipient = kind.channel or preference.channel, request.email
     if channel == "sms":
-        return (
-            ChannelChoice("sms", preference.phone, state)
-            if preference.phone
-            else ChannelChoice("email", request.email, state)
-        )
-    return ChannelChoice(channel, request.email, state)
+        channel, recipient = ("sms", preference.phone) if preference.phone else ("email", request.email)
+    is_lost = channel == "email" and request.is_undeliverable and kind.category in UNSUBSCRIBABLE
+    state: NotificationState = "suppressed" if is_opted_out or request.is_suppressed or is_lost else "pending"
+    return ChannelChoice(channel, recipient, state)
 
 
 def compute_retry_delay(attempts: int) -> timedelta | None:
@@ -238,34 +239,9 @@ def compute_retry_delay(attempts: int) -> timedelta | None:
     return timedelta(seconds=RETRY_SECONDS[attempts - 1]) if attempts <= len(RETRY_SECONDS) else None
 
 
-def build_provider_key(dedup_key: str, kind: str) -> str:
-    """The key under which a provider gets the message, the same at each attempt: 32 hexadecimal digits."""
-    return hashlib.sha256(f"{kind}\n{dedup_key}".encode()).hexdigest()[:32]
-
-
-def build_unsubscribe_token(secret: str, user_id: UUID, category: Category) -> str:
-    """What the List-Unsubscribe header carries: it works without a login, and only for that user and category."""
-    return base64.urlsafe_b64encode(user_id.bytes + _sign_token(secret, user_id, category)).decode().rstrip("=")
-
-
-def parse_unsubscribe_token(secret: str, token: str) -> tuple[UUID, Category] | None:
-    """Whose token it is, and what it ends; None when we did not make it."""
-    try:
-        content = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    if len(content) != 32:
-        return None
-    user_id = UUID(bytes=content[:16])
-    return next(
-        (
-            (user_id, category)
-            for category in UNSUBSCRIBABLE
-            if hmac.compare_digest(content[16:], _sign_token(secret, user_id, category))
-        ),
-        None,
-    )
-
-
-def _sign_token(secret: str, user_id: UUID, category: Category) -> bytes:
-    return hmac.new(secret.encode(), user_id.bytes + category.encode(), hashlib.sha256).digest()[:16]
+def build_provider_key(dedup_key: str, kind: str, resends: int = 0) -> str:
+    """The key under which a provider gets the message, the same at each attempt: 32 hexadecimal digits. One that staff
+    sends again after a provider had taken it has another key, or it would count as the same.
+    """
+    suffix = f"\n{resends}" if resends else ""
+    return hashlib.sha256(f"{kind}\n{dedup_key}{suffix}".encode()).hexdigest()[:32]

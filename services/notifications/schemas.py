@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from caravan.email_address import EmailAddress
 from caravan.text import TextLine, TextParagraphs
 from caravan.times import Time
 from services.notifications.messages import ChannelName, NotificationState
@@ -50,6 +51,41 @@ class NotificationView(BaseModel):
     sent_at: datetime | None
     attempts: int
     reason: str | None = Field(description="why it failed, or why it still waits; for staff")
+
+
+class BounceEvent(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    type: Literal["bounce", "complaint"] = Field(description="it came back; or its reader called it unwanted")
+    recipient: EmailAddress
+    message_id: Annotated[str, TextLine(998)] | None = Field(
+        None, description="the Message-ID of the mail that came back: it is failed then, and staff can send it again"
+    )
+    is_permanent: bool = Field(
+        False,
+        description="of a bounce: the address takes no mail (5.x.x), and gets no alerts and promotions from now on",
+    )
+    reason: Annotated[str, TextLine(500)] = Field(examples=["550 5.1.1 no such user"])
+
+
+class BounceReport(BaseModel):
+    """What became of mails after the provider had taken them."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    events: list[BounceEvent] = Field(min_length=1, max_length=100)
+
+
+class BounceReceipt(BaseModel):
+    undeliverable: int = Field(description="addresses of the report that get no alerts and promotions from now on")
+    failed: int = Field(description="notifications that counted as sent, and are failed now")
+
+
+class UndeliverableAddressView(BaseModel):
+    address: str
+    cause: Literal["bounce", "complaint"]
+    reason: str
+    noted_at: datetime
 
 
 Days = Annotated[int, Field(ge=1, le=3650)]

@@ -47,6 +47,12 @@ class Settings(BaseSettings):
         400, ge=30, le=3650, description="How long finished notifications are kept."
     )
 
+    bounce_secret: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="With it a mail provider signs what it reports to `POST /v1/notifications/bounces`."
+        " Without it no report is taken.",
+    )
     campaign_mails_per_second: float = Field(
         100,
         gt=0,

@@ -62,6 +62,7 @@ class Notification(NotificationsTable, table=True):
     values: dict[str, Any] | None = define_column(sql.JSON)
     run_id: UUID | None = define_column(sql.UUID)
     discarded_at: datetime | None = define_column(sql.TIMESTAMPTZ)
+    resends: int = define_column(sql.SMALLINT, default="0")
 
 
 class Preference(NotificationsTable, table=True):
@@ -82,6 +83,7 @@ class Recipient(NotificationsTable, table=True):
     """Whom campaigns can reach: a copy of identity's customers."""
 
     __tablename__ = "recipient"
+    __table_args__ = (Index("recipient_email", "email"),)
 
     user_id: UUID = define_column(sql.UUID, primary_key=True)
     email: str = define_column(sql.TEXT)
@@ -146,3 +148,17 @@ class SendingRate(NotificationsTable, table=True):
 
     priority: str = define_column(sql.TEXT, primary_key=True)
     spent_until: datetime = define_column(sql.TIMESTAMPTZ)
+
+
+class UndeliverableAddress(NotificationsTable, table=True):
+    """Mail to it came back for good, or its reader complained. It gets no alerts and no promotions; whoever changes the
+    address of their account has another one.
+    """
+
+    __tablename__ = "undeliverable_address"
+    __table_args__ = (CheckConstraint("cause IN ('bounce', 'complaint')", name="undeliverable_address_cause_check"),)
+
+    address: str = define_column(sql.TEXT, primary_key=True)
+    cause: str = define_column(sql.TEXT)
+    reason: str = define_column(sql.TEXT)
+    noted_at: datetime = define_column(sql.TIMESTAMPTZ)

@@ -35,7 +35,13 @@ from services.identity.schemas import (
     VerificationReceipt,
 )
 from services.inventory.schemas import MovementDocument, MovementRequest, MovementsRequest, MovementsSummary
-from services.notifications.schemas import CampaignRequest, CampaignView, PreferenceChange, PreferenceView
+from services.notifications.schemas import (
+    CampaignRequest,
+    CampaignView,
+    NotificationView,
+    PreferenceChange,
+    PreferenceView,
+)
 from services.orders.schemas import AcceptedOrder, CancelRequest, OrderRequest
 
 
@@ -270,6 +276,15 @@ SHOP_WRITES: dict[str, Write] = {
         "Stop a campaign.",
         None,
         {"campaign_id": Uuid},
+    ),
+    "resend_notification": Write(
+        "notifications",
+        "POST /v1/notifications/{notification_id}/resend",
+        get_type(NotificationView),
+        "staff",
+        "Send a message again that failed, came back or was lost.",
+        None,
+        {"notification_id": Uuid},
     ),
     "resume_campaign": Write(
         "notifications",

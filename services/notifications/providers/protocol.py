@@ -15,6 +15,8 @@ class SendResult:
 
     status: Literal["sent", "again", "refused", "later", "down"]
     reason: str | None = None
+    is_bad_address: bool = False
+    """It was refused because the address takes no mail, now or ever."""
 
 
 SENT, NOT_TRIED = SendResult("sent"), SendResult("later")

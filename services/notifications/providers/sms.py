@@ -27,7 +27,7 @@ _TRANSIENT = frozenset({408, 409, 425, 500})
 """This message may work later."""
 _UNAVAILABLE = frozenset({429, 502, 503, 504})
 """No message works now."""
-_UNDELIVERED = frozenset({"failed", "undelivered", "canceled"})
+_FAILED_STATUSES = frozenset({"failed", "undelivered", "canceled"})
 
 
 class HttpSmsProvider:
@@ -83,7 +83,7 @@ def _classify_response(response: httpx2.Response) -> SendResult:
     reason = f"{status} {answer.get('code') or ''} {answer.get('message') or ''}"
     reason = " ".join(reason.split())[:MAX_REASON]
     if response.is_success:
-        if answer.get("status") in _UNDELIVERED:
+        if answer.get("status") in _FAILED_STATUSES:
             return SendResult("refused", f"{answer['status']}: error {answer.get('error_code')}")
         return SENT
     if status in _TRANSIENT:

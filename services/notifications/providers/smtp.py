@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -19,6 +20,8 @@ SMTP_SECONDS = 10.0
 BATCH_SECONDS = 45.0
 """After this a batch is cut short: well within the lease of its rows."""
 MESSAGES_PER_CONNECTION = 10
+_ENHANCED_STATUS = re.compile(r"5\.(\d{1,3})\.(\d{1,3})\b")
+_BAD_ADDRESS_CODES = frozenset({550, 551, 553})
 
 
 class SmtpEmailProvider:
@@ -84,7 +87,8 @@ class SmtpEmailProvider:
             )
             return SENT
         except aiosmtplib.SMTPRecipientsRefused as error:
-            return _classify_reply(error.recipients[0].code, str(error.recipients[0]))
+            refusal = error.recipients[0]
+            return _classify_reply(refusal.code, str(refusal), is_bad_address=_names_bad_address(refusal))
         except aiosmtplib.SMTPResponseException as error:
             return _classify_reply(error.code, _describe_error(error))
         except (aiosmtplib.SMTPNotSupported, ValueError) as error:
@@ -94,8 +98,18 @@ class SmtpEmailProvider:
             return SendResult("again", _describe_error(error))
 
 
-def _classify_reply(code: int, reason: str) -> SendResult:
-    return SendResult("refused" if 500 <= code < 600 else "again", reason)
+def _classify_reply(code: int, reason: str, *, is_bad_address: bool = False) -> SendResult:
+    return SendResult("refused" if 500 <= code < 600 else "again", reason, is_bad_address)
+
+
+def _names_bad_address(refusal: aiosmtplib.SMTPRecipientRefused) -> bool:
+    """Whether the address itself was refused, and not what we are: by the enhanced status (RFC 3463: 5.1.x, or a
+    mailbox that is disabled), else by the reply's code.
+    """
+    status = _ENHANCED_STATUS.match(refusal.message)
+    if status:
+        return status[1] == "1" or (status[1], status[2]) == ("2", "1")
+    return refusal.code in _BAD_ADDRESS_CODES
 
 
 def _describe_error(error: Exception) -> str:

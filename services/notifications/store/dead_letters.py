@@ -52,12 +52,14 @@ async def list_failed(database: Database, limit: int) -> list[FailedNotification
 async def requeue_failed(
     uow: UnitOfWork, ids: Sequence[UUID], categories_by_kind: Mapping[str, str], now: datetime
 ) -> list[str]:
-    """Make them due, with all their attempts; the priority of each that was failed until now.
+    """Make them due, with all their attempts; the priority of each that was failed until now. What a provider had taken
+    goes under another key.
 
     Whoever has opted out since gets none, and one of a stopped campaign waits until that is resumed.
     """
     rows = await uow.fetch(
-        "UPDATE notification n SET attempts = 0, reason = NULL,"
+        "UPDATE notification n SET attempts = 0, reason = NULL, sent_at = NULL,"
+        " resends = n.resends + (n.sent_at IS NOT NULL)::int,"
         " state = CASE WHEN failed.opted_out THEN 'suppressed' ELSE 'pending' END,"
         " values = CASE WHEN NOT failed.opted_out THEN n.values END,"
         " due_at = CASE WHEN EXISTS (SELECT FROM campaign_run r JOIN campaign c ON c.id = r.campaign_id"

@@ -17,7 +17,7 @@ from caravan.database.query import Query, Upsert
 from caravan.database.tables import col
 from services.notifications import tables
 from services.notifications.messages import NotificationState
-from services.notifications.model import Priority
+from services.notifications.model import SECRET_KINDS, Priority
 
 PRUNE_BATCH = 5_000
 COUNT_LIMIT = 100_000
@@ -150,7 +150,8 @@ async def claim_due_notifications(
         " ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED)"
         " UPDATE notification n SET due_at = $2 + $5, attempts = least(attempts + 1, 30000) FROM due"
         " WHERE n.id = due.id"
-        " RETURNING n.id, n.about, n.kind, n.user_id, n.channel, n.recipient, n.values, n.attempts, n.created_at",
+        " RETURNING n.id, n.about, n.kind, n.user_id, n.channel, n.recipient, n.values, n.attempts, n.created_at,"
+        " n.resends",
         priority,
         now,
         list(channels),
@@ -164,8 +165,8 @@ async def has_due_notifications(database: Database, priority: Priority, channels
 
 
 async def save_results(database: Database, results: Sequence[AttemptResult]) -> None:
-    """Record what came of the attempts. The values of what is sent go: what it said is in the mail, and a reset link
-    must not lie about.
+    """Record what came of the attempts. The values of secret kinds go when they are sent: a reset link must not lie
+    about. Those of others are there when it has to be sent again.
     """
     columns = zip(
         *((f.id, f.attempts, f.recorded_attempts, f.state, f.due_at, f.sent_at, f.subject, f.reason) for f in results),
@@ -174,12 +175,13 @@ async def save_results(database: Database, results: Sequence[AttemptResult]) -> 
     await database.fetch(
         "UPDATE notification n SET state = f.state, attempts = f.recorded_attempts, due_at = f.due_at,"
         " sent_at = f.sent_at, subject = coalesce(f.subject, n.subject),"
-        " reason = f.reason, values = CASE WHEN f.state <> 'sent' THEN n.values END"
+        " reason = f.reason, values = CASE WHEN f.state <> 'sent' OR n.kind <> ALL($9) THEN n.values END"
         " FROM unnest($1::uuid[], $2::int[], $3::int[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[],"
         " $8::text[])"
         " AS f (id, attempts, recorded_attempts, state, due_at, sent_at, subject, reason)"
         " WHERE n.id = f.id AND n.state = 'pending' AND n.attempts = f.attempts",
         *(list(column) for column in columns),
+        SECRET_KINDS,
     )
 
 

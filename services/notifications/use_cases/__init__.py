@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from caravan.backoff import compute_exponential_backoff
 from caravan.service import ServiceContext
+from services.notifications.messages import ChannelName
 from services.notifications.providers.protocol import MessageProvider
 from services.notifications.settings import Settings
 
@@ -26,18 +27,16 @@ class ProviderBackoff:
 
 @dataclass(slots=True)
 class NotificationsResources:
-    """`providers` by channel: another channel is another line here."""
-
-    providers: dict[str, MessageProvider]
+    providers: dict[ChannelName, MessageProvider]
     base_url: str
     """Where links lead."""
     unsubscribe_secret: str
-    backoffs: dict[str, ProviderBackoff] = field(default_factory=dict)
+    backoffs: dict[ChannelName, ProviderBackoff] = field(default_factory=dict)
 
-    def get_backoff(self, channel: str) -> ProviderBackoff:
+    def get_backoff(self, channel: ChannelName) -> ProviderBackoff:
         return self.backoffs.setdefault(channel, ProviderBackoff())
 
-    def available_channels(self) -> list[str]:
+    def available_channels(self) -> list[ChannelName]:
         now = time.monotonic()
         return [channel for channel in self.providers if self.get_backoff(channel).paused_until <= now]
 

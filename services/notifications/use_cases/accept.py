@@ -14,13 +14,14 @@ from caravan.database import UnitOfWork
 from services.notifications.model import (
     DEFAULT_PREFERENCE,
     KINDS,
+    UNSUBSCRIBABLE,
     NotificationRequest,
     Preference,
     Priority,
     choose_channel,
     validate_request,
 )
-from services.notifications.store import notifications, preferences
+from services.notifications.store import addresses, notifications, preferences
 from services.notifications.use_cases import NotificationsContext
 
 ABUSABLE_KINDS = [kind.name for kind in KINDS.values() if kind.is_abusable]
@@ -40,6 +41,7 @@ async def accept_requests(
         uow, [message.user_id for message in requests if message.user_id]
     )
     await _suppress_flooding(context, uow, requests)
+    await _mark_undeliverable(uow, requests)
     await notifications.insert_notifications(
         uow,
         [
@@ -76,6 +78,15 @@ async def _suppress_flooding(
             message.is_suppressed = (
                 not message.kind.is_abusable or counts[message.user_id] > context.settings.unverified_mails_per_day
             )
+
+
+async def _mark_undeliverable(uow: UnitOfWork, requests: Sequence[NotificationRequest]) -> None:
+    """Whom mail doesn't reach gets no alerts."""
+    alerts = [message for message in requests if message.kind.category in UNSUBSCRIBABLE]
+    if alerts:
+        undeliverable = await addresses.find_undeliverable(uow, [message.email for message in alerts])
+        for message in alerts:
+            message.is_undeliverable = message.email in undeliverable
 
 
 async def _add_missing_owners(uow: UnitOfWork, requests: Sequence[NotificationRequest]) -> None:

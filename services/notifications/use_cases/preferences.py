@@ -8,7 +8,8 @@ from caravan.clock import format_rfc3339
 from caravan.database import UnitOfWork
 from caravan.errors import InvalidRequest, NotFound
 from services.notifications.client import LatestNotifications, LatestNotificationsRequest, NotificationSummary
-from services.notifications.model import DEFAULT_PREFERENCE, Category, Preference, parse_unsubscribe_token
+from services.notifications.model import DEFAULT_PREFERENCE, Category, Preference
+from services.notifications.signatures import parse_unsubscribe_token
 from services.notifications.store import campaigns, notifications, preferences
 from services.notifications.use_cases import NotificationsContext
 

@@ -19,18 +19,19 @@ from prometheus_client import Counter, Histogram
 from caravan import failpoint
 from caravan.jobs import Job, JobRequest, JobsUnavailable
 from caravan.telemetry import log
+from services.notifications.messages import ChannelName
 from services.notifications.model import (
     KINDS,
     UNSUBSCRIBABLE,
     Priority,
     build_provider_key,
-    build_unsubscribe_token,
     compute_retry_delay,
 )
 from services.notifications.providers.files import SLICE_SIZE
 from services.notifications.providers.protocol import NOT_TRIED, SendResult
 from services.notifications.rendering import RenderedMessage, render_templates
-from services.notifications.store import campaigns, notifications, sending_rate
+from services.notifications.signatures import build_unsubscribe_token
+from services.notifications.store import addresses, campaigns, notifications, sending_rate
 from services.notifications.use_cases import NotificationsContext, NotificationsResources
 from services.notifications.use_cases.accept import SEND_JOBS
 
@@ -118,7 +119,7 @@ async def _send_batch(context: NotificationsContext, priority: Priority, limit: 
     )
     if not rows:
         return 0
-    by_channel: dict[str, list[asyncpg.Record]] = {}
+    by_channel: dict[ChannelName, list[asyncpg.Record]] = {}
     for row in rows:
         by_channel.setdefault(row["channel"], []).append(row)
     failpoint.hit("notification.before_send")
@@ -131,7 +132,7 @@ async def _send_batch(context: NotificationsContext, priority: Priority, limit: 
 
 
 async def _send_channel(
-    context: NotificationsContext, priority: Priority, channel: str, rows: list[asyncpg.Record]
+    context: NotificationsContext, priority: Priority, channel: ChannelName, rows: list[asyncpg.Record]
 ) -> list[notifications.AttemptResult]:
     """Render a channel's rows and send them through its provider."""
     results: list[SendResult] = [NOT_TRIED] * len(rows)
@@ -151,11 +152,20 @@ async def _send_channel(
         results[index] = result
     now = context.clock()
     _count_results(priority, channel, rows, results, now)
+    await addresses.note_undeliverable(
+        context.database,
+        [
+            addresses.UndeliverableAddress(row["recipient"], "bounce", result.reason or "")
+            for row, result in zip(rows, results, strict=True)
+            if result.is_bad_address
+        ],
+        now,
+    )
     return [_to_attempt_result(row, messages.get(index), results[index], now) for index, row in enumerate(rows)]
 
 
 def _count_results(
-    priority: Priority, channel: str, rows: list[asyncpg.Record], results: list[SendResult], now: datetime
+    priority: Priority, channel: ChannelName, rows: list[asyncpg.Record], results: list[SendResult], now: datetime
 ) -> None:
     for (kind, status), number in Tally(
         (row["kind"], result.status) for row, result in zip(rows, results, strict=True)
@@ -196,7 +206,7 @@ def _render_row(resources: NotificationsResources, row: asyncpg.Record, content:
         values["unsubscribe"] = link
     subject, text, html = render_templates(kind.name, values)
     return RenderedMessage(
-        build_provider_key(row["about"], kind.name),
+        build_provider_key(row["about"], kind.name, row["resends"]),
         kind.name,
         row["about"],
         row["recipient"],
@@ -209,7 +219,7 @@ def _render_row(resources: NotificationsResources, row: asyncpg.Record, content:
 
 
 async def _send_to_provider(
-    resources: NotificationsResources, channel: str, messages: list[RenderedMessage]
+    resources: NotificationsResources, channel: ChannelName, messages: list[RenderedMessage]
 ) -> list[SendResult]:
     if not messages:
         return []

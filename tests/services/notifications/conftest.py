@@ -24,6 +24,7 @@ from services.orders.messages import Address, OrderCreated, OrderLine
 from services.processing.messages import OrderProcessed
 from tests.support.shop import Shop, run_services
 
+BOUNCE_SECRET = "a secret that a mail provider has, too"
 GBP = Money(amount=123456, currency="GBP")
 
 
@@ -87,6 +88,7 @@ async def shop(backends: Backends, clock: MovedClock, tmp_path_factory: pytest.T
     data = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("NOTIFICATIONS_CAMPAIGN_MAILS_PER_SECOND", "10000")  # test_sending_rate.py has one
+        environment.setenv("NOTIFICATIONS_BOUNCE_SECRET", BOUNCE_SECRET)
         async with run_services(
             backends, "notifications", clock=clock, data=data, public_url="https://shop.example"
         ) as shop:

@@ -15,11 +15,10 @@ from services.notifications.model import (
     KINDS,
     NotificationKind,
     build_provider_key,
-    build_unsubscribe_token,
-    parse_unsubscribe_token,
 )
 from services.notifications.rendering import RenderedMessage, format_money, render_templates
 from services.notifications.settings import Settings
+from services.notifications.signatures import build_unsubscribe_token, parse_unsubscribe_token
 from tests.services.notifications.conftest import text_of
 
 MONEY = {"amount": 1999, "currency": "GBP"}

@@ -28,6 +28,10 @@ class Inbox:
     async def handle_RCPT(self, _: Any, __: Any, envelope: Any, address: str, ___: Any) -> str:  # noqa: N802 -- aiosmtpd's name
         if address.startswith("nobody"):
             return "550 no such user"
+        if address.startswith("gone"):
+            return "554 5.1.1 no such user"
+        if address.startswith("unwanted"):
+            return "550 5.7.1 your server is on a list"
         if address.startswith("busy"):
             return "451 try later"
         envelope.rcpt_tos.append(address)
@@ -87,6 +91,19 @@ async def test_each_letter_gets_its_own_verdict() -> None:
     assert "451" in (verdicts[2].reason or "")
     assert len(inbox.mails) == 12
     assert text_of(inbox.mails[0]) == "text\n.\n..two\n"
+
+
+async def test_a_refusal_tells_a_bad_address_from_a_server_that_does_not_want_our_mail() -> None:
+    with mail_server() as (_, port):
+        who = ("nobody", "gone", "unwanted", "busy", "ada")
+        verdicts = await smtp(port, "shop:p%40ss@").send([make_message(f"{name}@example.com") for name in who])
+    assert [(verdict.status, verdict.is_bad_address) for verdict in verdicts] == [
+        ("refused", True),
+        ("refused", True),
+        ("refused", False),
+        ("again", False),
+        ("sent", False),
+    ]
 
 
 @pytest.mark.parametrize("case", ["no server", "wrong password"])

@@ -12,7 +12,7 @@ from caravan.errors import MessageRejected
 from caravan.jobs import Cron, Job
 from caravan.telemetry import log
 from services.notifications.model import DEFAULT_PREFERENCE, KINDS, NotificationRequest, validate_request
-from services.notifications.store import campaigns, notifications, preferences
+from services.notifications.store import addresses, campaigns, notifications, preferences
 from services.notifications.store.campaigns import Campaign, WritingRun
 from services.notifications.store.recipients import Audience, CampaignRecipient, count_recipients, fetch_recipients
 from services.notifications.use_cases import NotificationsContext
@@ -82,9 +82,10 @@ async def _write_chunk(context: NotificationsContext, run_id: UUID) -> tuple[int
             return None
         recipients = await fetch_recipients(uow, _build_audience(run, run.started_at), run.position, CHUNK_SIZE)
         preferences_by_user = await preferences.find_preferences(uow, [recipient.user_id for recipient in recipients])
+        undeliverable = await addresses.find_undeliverable(uow, [recipient.email for recipient in recipients])
         rows = [
             to_row(request, preferences_by_user.get(request.user_id, DEFAULT_PREFERENCE), run_id)
-            for request in _build_requests(run, recipients)
+            for request in _build_requests(run, recipients, undeliverable)
             if request.user_id
         ]
         if rows:
@@ -97,7 +98,9 @@ async def _write_chunk(context: NotificationsContext, run_id: UUID) -> tuple[int
         return (len(recipients), run.written + len(recipients), run.recipients) if recipients else None
 
 
-def _build_requests(run: WritingRun, recipients: Sequence[CampaignRecipient]) -> Iterator[NotificationRequest]:
+def _build_requests(
+    run: WritingRun, recipients: Sequence[CampaignRecipient], undeliverable: set[str]
+) -> Iterator[NotificationRequest]:
     """A message to each of them; one who can't be written to holds up no other."""
     for recipient in recipients:
         dedup_key = f"campaign:{run.id}:{recipient.user_id}"
@@ -105,7 +108,13 @@ def _build_requests(run: WritingRun, recipients: Sequence[CampaignRecipient]) ->
         try:
             yield validate_request(
                 NotificationRequest(
-                    dedup_key, KINDS["campaign"], recipient.user_id, recipient.email, values, priority="bulk"
+                    dedup_key,
+                    KINDS["campaign"],
+                    recipient.user_id,
+                    recipient.email,
+                    values,
+                    priority="bulk",
+                    is_undeliverable=recipient.email in undeliverable,
                 )
             )
         except MessageRejected as error:
