@@ -34,8 +34,10 @@ up: env ## Start the whole shop on this machine
 brokers: env ## Install Kafka, RabbitMQ (where no container engine has them) and PgBouncer for the tests (native packages; apt as root)
 	$(BIN)/python -m tests.support.backends.install
 
+# In the order of the folders: xdist would put the files with the fewest tests last, and among them are the longest, of a minute
+# and one test, which a worker then ends alone.
 test: env ## Run the tests but the slow ones
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow" -r fEX --timeout 300
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" -r fEX --timeout 300
 
 fuzz: env ## Hostile and generated requests to every operation; MINUTES=5
 	FUZZ_MINUTES=$(or $(MINUTES),5) $(BIN)/python -m pytest -q -s -n0 tests/fuzz -m "not slow" --timeout 0
