@@ -42,8 +42,11 @@ class OperationClient:
         discovery: Discovery,
         http: httpx2.AsyncClient,
         credentials: Callable[[str, str], str],
+        address: str = "",
     ) -> None:
+        """`address` is where other processes reach this one."""
         self.service = service
+        self._address = address
         self._local = local
         self._discovery = discovery
         self._http = http
@@ -65,6 +68,38 @@ class OperationClient:
             self._breaker_settings[target] = breaker_settings
             breaker.configure(breaker_settings)
         return breaker
+
+    def list_breakers(self) -> dict[str, Breaker]:
+        """By the service that each stands before."""
+        return dict(self._breakers)
+
+    async def call_each_process(self, operation: Operation[Req, Res], request: Req) -> dict[str, Res | Problem]:
+        """What every process that has the service answers, by its URL (this one's is empty), or why it does not. All
+        are asked at the same time, each once: for questions about the processes themselves.
+        """
+        call_local, body = self._local.get(operation), request.model_dump_json().encode()
+
+        async def ask_this_process(call: LocalOperation) -> Res:
+            async with Deadline(operation.seconds):
+                answer: Res = await call(request)
+            return answer
+
+        questions = {
+            endpoint.url: self._ask_endpoint(endpoint, operation, body)
+            for endpoint in await self._discovery.list_endpoints(operation.service)
+            if call_local is None or endpoint.url != self._address
+        }
+        if call_local is not None:
+            questions[""] = ask_this_process(call_local)
+        answers = await asyncio.gather(*questions.values(), return_exceptions=True)
+        return {url: _convert_failure(operation, answer) for url, answer in zip(questions, answers, strict=True)}
+
+    async def _ask_endpoint(self, endpoint: Endpoint, operation: Operation[Req, Res], body: bytes) -> Res:
+        if not endpoint.try_acquire():
+            raise ServiceUnavailable(f"it is left out for now: {endpoint.breaker.cause}")
+        async with Deadline(operation.seconds):
+            expires_at = asyncio.get_running_loop().time() + operation.seconds
+            return await self._attempt_call(endpoint, operation, body, expires_at)
 
     async def __call__(self, operation: Operation[Req, Res], request: Req) -> Res:
         breaker = self.get_breaker(operation.service)
@@ -199,3 +234,14 @@ class OperationClient:
         raise faults.build_problem(
             response, fallback=f"{operation.service} answered {response.status_code} to {operation.name}"
         )
+
+
+def _convert_failure(operation: Operation[Req, Res], answer: Res | BaseException) -> Res | Problem:
+    """The answer, or what is said instead of it."""
+    if not isinstance(answer, BaseException) or isinstance(answer, Problem):
+        return answer
+    if isinstance(answer, TimeoutError):
+        return DeadlineExceeded(f"no answer to {operation.name} within {operation.seconds:.3g} s")
+    if not isinstance(answer, (httpx2.TransportError, *CONNECTION_LOST)):
+        raise answer
+    return ServiceUnavailable(f"it can't be reached ({type(answer).__name__})")

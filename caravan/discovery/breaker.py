@@ -25,6 +25,8 @@ class Breaker:
     probes: int = 3
     state: State = "closed"
     on_change: Callable[[State], None] = lambda _: None
+    cause: str = ""
+    """Why it opened the last time."""
     _answered_at: float = float("-inf")
     _window_started_at: float = 0.0
     _calls: int = 0
@@ -56,6 +58,11 @@ class Breaker:
             self._probes_in_flight += 1
         return self.state != "open"
 
+    @property
+    def seconds_until_probe(self) -> float:
+        """While it is open: how long nobody is asked."""
+        return max(0.0, self._opened_at + self.open_for - self.time()) if self.state == "open" else 0.0
+
     def record_outcome(self, failed: bool | None) -> None:
         """How a call ended; None: unknown."""
         if failed is None:
@@ -83,13 +90,13 @@ class Breaker:
     def record_failure(self) -> None:
         self._consecutive_failures += 1
         if self.state == "half-open":
-            self._open_circuit()
+            self._open_circuit("a call that was let through to try it failed")
             return
         self._count_call(1)
-        if self._consecutive_failures >= self.consecutive or (
-            self._calls >= self.minimum and self._failures >= self.ratio * self._calls
-        ):
-            self._open_circuit()
+        if self._consecutive_failures >= self.consecutive:
+            self._open_circuit(f"{self._consecutive_failures} calls in a row failed")
+        elif self._calls >= self.minimum and self._failures >= self.ratio * self._calls:
+            self._open_circuit(f"{self._failures} of {self._calls} calls within {self.window:g} s failed")
 
     def record_cancelled(self) -> None:
         """There was no outcome, such as when the caller has gone: a probe's place is free again."""
@@ -103,8 +110,8 @@ class Breaker:
         self._calls += 1
         self._failures += failure
 
-    def _open_circuit(self) -> None:
-        self._opened_at = self.time()
+    def _open_circuit(self, cause: str) -> None:
+        self._opened_at, self.cause = self.time(), cause
         self._change_state("open")
 
     def _change_state(self, state: State) -> None:

@@ -57,6 +57,11 @@ class DatabaseDiscovery(Discovery):
         await self._refresh_pools()
         return set(self._pools)
 
+    async def list_endpoints(self, service: str) -> list[Endpoint]:
+        await self._refresh_pools()
+        pool = self._pools.get(service)
+        return pool.list_endpoints() if pool else []
+
     async def register_services(self, services: list[str], url: str) -> None:
         await self._database.fetch(
             "INSERT INTO registry SELECT s, $2, now() FROM unnest($1::text[]) s ON CONFLICT (service, url) DO UPDATE "

@@ -23,6 +23,12 @@ class Endpoint:
     unreachable_at: float = float("-inf")
     """When no connection could be made the last time."""
 
+    def try_acquire(self) -> bool:
+        """Whether a request may go there now; then it counts as in flight until `release`."""
+        is_allowed = self.breaker.allow_call()
+        self.in_flight += is_allowed
+        return is_allowed
+
     def release(self, *, has_failed: bool | None, was_reached: bool = True) -> None:
         """`has_failed`: whether the endpoint did; None when unknown, such as when the caller has gone."""
         self.in_flight -= 1
@@ -66,13 +72,15 @@ class EndpointPool:
         for endpoint in sorted(
             self._rotate_endpoints(), key=lambda endpoint: self._rank_endpoint(endpoint, tried_urls)
         ):
-            if endpoint.breaker.allow_call():
-                endpoint.in_flight += 1
+            if endpoint.try_acquire():
                 return endpoint
         raise ServiceUnavailable(f"{self.service} is not {'sound' if self._endpoints else 'ready'} now; try again")
 
     def list_urls(self) -> set[str]:
         return set(self._endpoints)
+
+    def list_endpoints(self) -> list[Endpoint]:
+        return list(self._endpoints.values())
 
     def _rank_endpoint(self, endpoint: Endpoint, tried_urls: Collection[str]) -> tuple[bool, bool, int]:
         """One that could not be reached a moment ago comes after the others: having the fewest requests open, it would

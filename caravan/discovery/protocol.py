@@ -23,6 +23,10 @@ class Discovery(Protocol):
     async def list_services(self) -> set[str]:
         """The services that can be located now; empty when that can't be known."""
 
+    async def list_endpoints(self, service: str) -> list[Endpoint]:
+        """All that requests to a service may go to now, for whoever asks each of them."""
+        return []
+
     def get_policy(self, service: str) -> Policy:
         return DEFAULT_POLICY
 

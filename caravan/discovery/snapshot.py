@@ -51,6 +51,10 @@ class SnapshotDiscovery(Discovery):
     async def list_services(self) -> set[str]:
         return set(self._pools) or await self._fallback.list_services()
 
+    async def list_endpoints(self, service: str) -> list[Endpoint]:
+        pool = self._pools.get(service)
+        return pool.list_endpoints() if pool else await self._fallback.list_endpoints(service)
+
     def get_policy(self, service: str) -> Policy:
         pool = self._pools.get(service)
         return pool.policy if pool else self._fallback.get_policy(service)

@@ -36,6 +36,7 @@ from caravan.runtime.backends import (
 )
 from caravan.service import Service, ServiceContext
 from caravan.settings import Settings
+from caravan.status import StatusReporter
 from caravan.timeline import ReadSubscription, TimelinePart, TimelineRequest, answer_timeline, build_timeline_operation
 
 
@@ -58,9 +59,14 @@ class ContextFactory:
     http: httpx2.AsyncClient
     local_operations: dict[Operation[Any, Any], LocalOperation]
     wake_events: dict[str, asyncio.Event]
+    status: StatusReporter
+    address: str
+    """Where other processes reach this one."""
 
     def build_context(self, service: Service, databases: dict[str, Database]) -> ServiceContext[Any, Any]:
-        call = OperationClient(service.name, self.local_operations, self.discovery, self.http, self._issue_credentials)
+        call = OperationClient(
+            service.name, self.local_operations, self.discovery, self.http, self._issue_credentials, self.address
+        )
         context: ServiceContext[Any, Any] = ServiceContext(
             service=service.name,
             kernel_settings=self.kernel_settings,
@@ -97,7 +103,8 @@ class ContextFactory:
             if any(declared.has_kernel_tables for declared in service.databases)
             else []
         )
-        for bound in (*service.operations, *dead_letter_operations, *timeline_operations):
+        status_operation = self.status.bind_operation(service.name, context.call)
+        for bound in (*service.operations, *dead_letter_operations, *timeline_operations, status_operation):
             operation = bound.operation
             self.local_operations[operation] = _bind_operation(bound.use_case, context)
             call_remote = (

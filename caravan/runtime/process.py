@@ -49,6 +49,7 @@ from caravan.runtime.sampling import sample_metrics
 from caravan.runtime.supervisor import supervise_task
 from caravan.service import Service, ServiceContext
 from caravan.settings import Settings
+from caravan.status import StatusReporter
 from caravan.telemetry import log
 
 _PURGE_SECONDS = 60.0
@@ -172,6 +173,8 @@ class Process:
             http=http,
             local_operations=self._local_operations,
             wake_events=self._wake_events,
+            status=StatusReporter(self.health.check_readiness, self.health.warnings, self.clock),
+            address=self.address or self.url,
         )
 
     async def _open_services(self) -> None:

@@ -6,13 +6,14 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from caravan.auth import Customer
+from caravan.auth import Customer, Staff
 from caravan.errors import NotFound
 from caravan.http import FREE_PARAMETERS, Injected, make_json_response
 from caravan.times import Time, check_period
 from services.gateway import use_cases
 from services.gateway.reference import pages
 from services.gateway.schemas import Overview, Timeline
+from services.gateway.system.view import SystemStatus
 from services.gateway.timeline.collect import collect_timeline, require_visible_order
 from services.gateway.timeline.difference import compare_moments
 from services.gateway.timeline.view import build_items, build_missing
@@ -51,6 +52,14 @@ async def get_timeline(
     items, partial = build_items(nodes, is_staff=is_staff), build_missing(missing, is_staff=is_staff)
     difference = compare_moments(items, since, until or context.clock()) if since or until else None
     return make_json_response(Timeline(order_id=order_id, items=items, partial=partial, difference=difference))
+
+
+@router.get("/v1/system", response_model=SystemStatus)
+async def get_system_status(request: Request, caller: Staff) -> Response:
+    """How the shop is doing now: its processes, requests and messages a second, what waits, breakers, caches and job
+    queues. At most a second old; `partial` names what did not answer.
+    """
+    return make_json_response(await request.app.state.system.read_status())
 
 
 @router.get("/openapi.json", include_in_schema=False)

@@ -32,6 +32,7 @@ from services.gateway.routing.dispatch import Dispatcher, ForwardRequest
 from services.gateway.routing.forwarding import build_onward_headers
 from services.gateway.routing.rules import rewrite_scope
 from services.gateway.routing.trie import OWN_SERVICE
+from services.gateway.system.collect import SystemStatusReader
 from services.gateway.use_cases import GatewayContext
 
 ROUTERS = (router, graph_api.router, dead_letters.router, job_admin.router, console_routes.router)
@@ -50,6 +51,7 @@ def build_app(context: GatewayContext) -> App:
     )
     own.state.graph = build_executor(context.settings)
     own.state.query_answers = QueryAnswers(own.state.graph, context.cache)
+    own.state.system = SystemStatusReader(context)
     own.state.dispatcher = Dispatcher(context, own)
     own.state.admission = Admission(context.resources)
     middleware = RequestMiddleware(GatewayApp(context, own.state.dispatcher, own.state.admission), OWN_SERVICE)

@@ -7,6 +7,7 @@ ROOT = Path(__file__).parents[2]
 WITHOUT_A_TEST = {
     "postcode_rules": "data alone; test_postcodes.py holds each country's example to its rule",
     "service": "declarations alone; whoever runs them is tested: runtime/process, runtime/contexts",
+    "status/schemas": "declarations alone; status/test_report.py and the gateway's tests use them",
     "timeline/schemas": "declarations alone; timeline/test_messages.py and the gateway's tests use them",
     "bus/embedded/statements": "declared queries; test_statements.py prepares them, bus/embedded/test_bus.py runs them",
     "database/bus_tables": "declarations alone; test_catalog.py compares them with the migrated database",

@@ -1,7 +1,5 @@
 """The fields of the query type: each one read of a service's public API."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import strawberry
@@ -14,46 +12,20 @@ from services.gateway.admin.job_admin import JobView
 from services.gateway.graphql import cache_tags
 from services.gateway.graphql.connections import get_connection, read_page
 from services.gateway.graphql.fields import make_field
-from services.gateway.graphql.policy import DEFAULT_FIRST, TIMELINE_PRICE, ListTags, Policy, Scope
+from services.gateway.graphql.policy import DEFAULT_FIRST, TIMELINE_PRICE, Policy
+from services.gateway.graphql.reads import ListRead, PageRead, Read
 from services.gateway.graphql.scalars import Date, DateTime, Uuid
 from services.gateway.graphql.service_calls import fill_path
 from services.gateway.graphql.shapes import get_type
 from services.gateway.graphql.types import Order, Product, Recommendation
 from services.gateway.schemas import Timeline
+from services.gateway.system.view import SystemStatus
 from services.identity.schemas import User
 from services.inventory.schemas import BalanceDocument, MovementDocument, StockDocument
 from services.notifications.schemas import CampaignView, NotificationView, PreferenceView
 from services.orders.schemas import OrderHistory
 from services.payments.schemas import PaymentDocument, PaymentItem
 from services.shipping.schemas import ShipmentDocument
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """One object. `template`: its path, whose parameters are the arguments `required`. `optional`: arguments that are
-    sent as the query. `query`: what is always sent with them. `shape`: the type of the object, or of a list's objects.
-    `price`: what it costs beside its call. `list_tags`: what voids it in the cache.
-    """
-
-    service: str
-    template: str
-    shape: Any
-    scope: Scope
-    description: str
-    required: Mapping[str, Any] = field(default_factory=dict)
-    optional: Mapping[str, Any] = field(default_factory=dict)
-    query: Mapping[str, str] = field(default_factory=dict)
-    price: int = 0
-    list_tags: ListTags | None = None
-
-
-class PageRead(Read):
-    """A list with cursors."""
-
-
-class ListRead(Read):
-    """A list without."""
-
 
 READS: dict[str, Read] = {
     "me": Read("identity", "/v1/users/me", get_type(User), "user", "You."),
@@ -264,6 +236,14 @@ READS: dict[str, Read] = {
         optional={"state": str, "queue": str},
     ),
     "job": Read("gateway", "/v1/jobs/{job_id}", get_type(JobView), "admin", "A background job.", {"job_id": str}),
+    "system": Read(
+        "gateway",
+        "/v1/system",
+        get_type(SystemStatus),
+        "staff",
+        "How the shop is doing now: processes, rates, what waits, breakers, caches, job queues.",
+        price=TIMELINE_PRICE,
+    ),
 }
 
 

@@ -56,6 +56,22 @@ def test_half_of_enough_calls_opens_it_and_old_failures_are_forgotten() -> None:
     assert forgetful.state == "closed"
 
 
+def test_it_says_why_it_opened_and_how_long_nobody_is_asked() -> None:
+    time = Time()
+    breaker = Breaker(time, consecutive=1000)
+    assert (breaker.cause, breaker.seconds_until_probe) == ("", 0.0)
+    for number in range(20):
+        breaker.allow_call()
+        (breaker.record_failure if number % 2 else breaker.record_success)()
+    assert breaker.cause == "10 of 20 calls within 10 s failed"
+    time.now += 2
+    assert breaker.seconds_until_probe == 3
+    time.now += 3
+    assert breaker.allow_call() and breaker.seconds_until_probe == 0
+    breaker.record_failure()
+    assert breaker.cause == "a call that was let through to try it failed"
+
+
 def test_retries_add_at_most_a_fifth_to_the_load() -> None:
     budget = RetryBudget()
     retried = 0

@@ -42,8 +42,10 @@ async def test_of_two_processes_the_other_is_tried_next_and_one_that_goes_takes_
         await discovery.register_services([service], url)
     assert {(await discovery.acquire_endpoint(service)).url for _ in range(2)} == {"http://a", "http://b"}
     assert (await discovery.acquire_endpoint(service, {"http://a"})).url == "http://b"
+    assert {endpoint.url for endpoint in await discovery.list_endpoints(service)} == {"http://a", "http://b"}
     await discovery.deregister_url("http://a")
     assert {(await discovery.acquire_endpoint(service)).url for _ in range(2)} == {"http://b"}
+    assert await discovery.list_endpoints(f"{service}-unknown") == []
 
 
 async def set_age(db: Database, service: str, seconds: int) -> None:

@@ -28,6 +28,7 @@ async def test_without_a_snapshot_nothing_is_public_by_it_and_there_is_nothing_t
     await discovery.deregister_url("http://a")
     assert (discovery.current_snapshot, discovery.get_status(), listened) == (None, None, [])
     assert (await discovery.acquire_endpoint("pets")).url == "http://a"
+    assert await discovery.list_endpoints("pets") == []
 
 
 def test_by_default_what_reached_nobody_is_sent_again_and_a_read_is_tried_once_more() -> None:

@@ -48,6 +48,7 @@ async def test_a_service_of_the_snapshot_is_where_it_says_and_any_other_where_th
         None,
     )
     assert await discovery.list_services() == {"pets"}
+    assert len(await discovery.list_endpoints("pets")) >= 1
     discovery.apply_if_newer(document(2, {}), "file")
     assert await list_urls(discovery) == {"http://pets.test"}
 

@@ -32,7 +32,8 @@ from services.gateway.graphql.execution import (
     measure_cost,
 )
 from services.gateway.graphql.policy import get_policy
-from services.gateway.graphql.queries import READS, PageRead
+from services.gateway.graphql.queries import READS
+from services.gateway.graphql.reads import PageRead
 from services.gateway.graphql.schema import build_schema
 from services.gateway.reference.pages import STATIC
 from services.inventory.client import Availabilities, Availability
