@@ -61,6 +61,7 @@ class Consumers:
     """
 
     service: str
+    """Or the name of a consumer group in it (`Service.consumer_groups`)."""
     linger: float = 0.05
     """For all channels of the service; a service that nobody waits for may take more and spend less."""
     handlers: list[Consumer] = field(default_factory=list)

@@ -120,7 +120,7 @@ class TopicRebuild:
         """
         known_since = self.database.clock() - NEW_READER_AGE
         old_ids = {each for each in ids if (made_at := get_creation_time(each)) and made_at < known_since}
-        consumer = Subscription(self.model.service, topic).name
+        consumer = Subscription(self.model.group, topic).name
         return old_ids | set(await _FIND_HANDLED.fetch_values(uow, consumer=consumer, ids=list(ids)))
 
     async def _compare_and_replace(self) -> RebuildResult:

@@ -121,7 +121,8 @@ class ReadModel:
     that has gone back to 0.
     """
 
-    service: str
+    group: str
+    """The consumer group that writes it: the service's name, or that of one of its `consumer_groups`."""
     tables: tuple[str, ...]
     projections: Mapping[Topic, Projection]
     empty_rows: Mapping[str, str] = field(default_factory=dict)
@@ -143,6 +144,8 @@ class Service:
     databases: tuple[DatabaseDeclaration, ...] = ()
     routers: tuple[APIRouter, ...] = ()
     consumers: Consumers | None = None
+    consumer_groups: tuple[Consumers, ...] = ()
+    """Beside `consumers`, each named by itself: what one of them can't handle holds up none of the others."""
     channels: tuple[Channel, ...] = ()
     operations: tuple[BoundOperation, ...] = ()
     caches: tuple[Cache, ...] = ()

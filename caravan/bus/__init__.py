@@ -102,6 +102,7 @@ class Subscription:
     """A named reader of a channel: a group on a topic, the consumer of a queue, or a queue bound to an exchange."""
 
     service: str
+    """Or the consumer group in it that reads beside the others, such as `reporting` of analytics."""
     source: Source
     batch: int = 100
     linger: float = 0.0

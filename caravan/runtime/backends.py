@@ -162,7 +162,8 @@ def choose_discovery(kernel_settings: Settings, database: Database) -> Discovery
 
 
 def list_consumers(service: Service) -> Sequence[Consumer]:
-    return service.consumers.handlers if service.consumers else ()
+    groups = (service.consumers, *service.consumer_groups) if service.consumers else service.consumer_groups
+    return [consumer for group in groups for consumer in group.handlers]
 
 
 def list_subscriptions(services: Iterable[Service]) -> list[Subscription]:

@@ -51,7 +51,7 @@ CSV_RESPONSES = document_headers(
     200, "Vary", "Content-Disposition", description="the report", content={"text/csv": {"schema": {"type": "string"}}}
 )
 JSON, CSV = "application/json", "text/csv"
-ROW_COLUMNS = ("key", "name", "currency", "orders", "paid", "units", "captured", "refunded", "revenue")
+ROW_COLUMNS = ("key", "name", "currency", "orders", "paid", "units", "captured", "refunded", "revenue", "average_order")
 
 
 def _resolve_period(context: AnalyticsContext, first: date | None, last: date | None) -> Period:
@@ -85,7 +85,7 @@ async def report_sales(
     by: Grouping = "day",
     format: Format = None,
 ) -> Response:
-    """Orders and revenue of at most 366 days, by hour, day, product or category; products and categories currency by
+    """Orders and revenue of at most 366 days, by hour, day, product, category or country; the last three currency by
     currency, the best first. An order counts in the hour in which it was placed.
     """
     period = _resolve_period(context, first, to)

@@ -1,4 +1,8 @@
-"""The events that reports are made of: each batch becomes one statement."""
+"""The events that reports are made of: each batch becomes one statement.
+
+Two consumer groups read them, `analytics` and `reporting`, each with positions, retries and dead letters of its own, so
+that neither waits for the other.
+"""
 
 from caravan.audit import AUDIT, AuditRecorded
 from caravan.consumers import Consumers
@@ -13,6 +17,7 @@ from services.processing.messages import ORDER_PROCESSED, OrderProcessed
 from services.shipping.messages import ORDER_DELIVERED, ORDER_SHIPPED, OrderDelivered, OrderShipped
 
 consume = Consumers("analytics", linger=0.25)
+report = Consumers("reporting", linger=0.5)
 
 
 @consume(ORDER_CREATED)
@@ -53,3 +58,23 @@ async def handle_order_cancelled(_: Context, uow: UnitOfWork, deliveries: list[D
 @consume(AUDIT)
 async def handle_audit_recorded(_: Context, uow: UnitOfWork, deliveries: list[Delivery[AuditRecorded]]) -> None:
     await records.insert_records(uow, deliveries)
+
+
+@report(ORDER_CREATED)
+async def report_order_created(_: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCreated]]) -> None:
+    await projections.report_created(uow, deliveries)
+
+
+@report(PAYMENT_COMPLETED)
+async def report_payment_completed(_: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]) -> None:
+    await projections.report_captures(uow, deliveries)
+
+
+@report(PAYMENT_REFUNDED)
+async def report_payment_refunded(_: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]) -> None:
+    await projections.report_refunds(uow, deliveries)
+
+
+@report(ORDER_CANCELLED)
+async def report_order_cancelled(_: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
+    await projections.report_cancelled(uow, deliveries)

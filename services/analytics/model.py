@@ -77,7 +77,7 @@ def compute_conversion(counts: Mapping[str, int]) -> list[StepCount]:
     ]
 
 
-MONEY_COLUMNS = frozenset({"captured", "refunded", "revenue"})
+MONEY_COLUMNS = frozenset({"captured", "refunded", "revenue", "average_order"})
 
 
 def format_csv(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:

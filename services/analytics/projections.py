@@ -1,11 +1,15 @@
-"""The facts of orders, which every report and the dashboard are computed from: event in, row out. The consumers write
-them as events come, and a rebuild writes them from the topics.
+"""Two read models, each written by a consumer group of its own: event in, row out. The group `analytics` keeps how far
+each order has come (the funnel, the dashboard's states), `reporting` what was sold and given back (all sums). The
+consumers write them as events come, and a rebuild writes them from the topics.
 """
+
+from collections.abc import Sequence
 
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
 from caravan.service import ReadModel
-from services.analytics.store import facts
+from services.analytics.store import facts, sales
+from services.analytics.store.facts import AmountAt
 from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, OrderCancelled, OrderCreated
 from services.payments.messages import PAYMENT_COMPLETED, PAYMENT_REFUNDED, PaymentCompleted, PaymentRefunded
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
@@ -21,19 +25,11 @@ async def project_processed(uow: UnitOfWork, deliveries: list[Delivery[OrderProc
 
 
 async def project_captures(uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]) -> None:
-    await facts.record_captures(
-        uow, [(d.message.order_id, d.message.amount.amount, d.message.amount.currency, d.time) for d in deliveries]
-    )
+    await facts.record_captures(uow, _list_captures(deliveries))
 
 
 async def project_refunds(uow: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]) -> None:
-    """An amount of 0 says that nothing had been captured."""
-    refunds = [
-        (d.message.order_id, d.message.amount.amount, d.message.amount.currency, d.time)
-        for d in deliveries
-        if d.message.amount.amount
-    ]
-    if refunds:
+    if refunds := _list_refunds(deliveries):
         await facts.record_refunds(uow, refunds)
 
 
@@ -51,9 +47,45 @@ async def project_cancelled(uow: UnitOfWork, deliveries: list[Delivery[OrderCanc
     )
 
 
+async def report_created(uow: UnitOfWork, deliveries: list[Delivery[OrderCreated]]) -> None:
+    await sales.record_orders(uow, [delivery.message for delivery in deliveries])
+
+
+async def report_captures(uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]) -> None:
+    await sales.record_captures(uow, _list_captures(deliveries))
+
+
+async def report_refunds(uow: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]) -> None:
+    if refunds := _list_refunds(deliveries):
+        await sales.record_refunds(uow, refunds)
+
+
+async def report_cancelled(uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
+    refunds = [
+        (d.message.order_id, d.message.refunded.amount, d.message.refunded.currency, d.time)
+        for d in deliveries
+        if d.message.refunded and d.message.refunded.amount
+    ]
+    if refunds:
+        await sales.record_refunds(uow, refunds)
+
+
+def _list_captures(deliveries: Sequence[Delivery[PaymentCompleted]]) -> list[AmountAt]:
+    return [(d.message.order_id, d.message.amount.amount, d.message.amount.currency, d.time) for d in deliveries]
+
+
+def _list_refunds(deliveries: Sequence[Delivery[PaymentRefunded]]) -> list[AmountAt]:
+    """An amount of 0 says that nothing had been captured."""
+    return [
+        (d.message.order_id, d.message.amount.amount, d.message.amount.currency, d.time)
+        for d in deliveries
+        if d.message.amount.amount
+    ]
+
+
 ORDER_FACTS = ReadModel(
     "analytics",
-    tables=("order_line_fact", "order_fact"),
+    tables=("order_fact",),
     projections={
         ORDER_CREATED: project_created,
         ORDER_PROCESSED: project_processed,
@@ -62,5 +94,15 @@ ORDER_FACTS = ReadModel(
         ORDER_SHIPPED: project_shipped,
         ORDER_DELIVERED: project_delivered,
         ORDER_CANCELLED: project_cancelled,
+    },
+)
+SALES = ReadModel(
+    "reporting",
+    tables=("order_line_fact", "sale"),
+    projections={
+        ORDER_CREATED: report_created,
+        PAYMENT_COMPLETED: report_captures,
+        PAYMENT_REFUNDED: report_refunds,
+        ORDER_CANCELLED: report_cancelled,
     },
 )

@@ -11,7 +11,7 @@ from caravan.text import TextLine
 Text = Annotated[str, TextLine(200)]
 
 
-Grouping = Literal["hour", "day", "product", "category"]
+Grouping = Literal["hour", "day", "product", "category", "country"]
 Ranking = Literal["revenue", "units"]
 
 
@@ -23,10 +23,14 @@ class Sums(BaseModel):
     captured: int
     refunded: int
     revenue: int = Field(description="captured less refunded")
+    average_order: int | None = Field(None, description="captured for each paid order; null when none was paid")
 
 
 class SalesRow(Sums):
-    key: str = Field(description="hour, day, sku or category", examples=["2026-03-01T10:00:00Z"])
+    key: str = Field(
+        description="hour, day, sku, category or country (ISO 3166, `ZZ` where it is not known)",
+        examples=["2026-03-01T10:00:00Z"],
+    )
     name: str | None = Field(None, description="of a product: a name it was sold under")
 
 

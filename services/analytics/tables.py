@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Index
+from sqlalchemy import Index, text
 
 from caravan.database import tables as sql
 from caravan.database.tables import DeclaredTable, add_ddl, define_column, define_registry
@@ -42,7 +42,33 @@ class OrderFact(AnalyticsTable, table=True):
     cancelled_at: datetime | None = define_column(sql.TIMESTAMPTZ)
 
 
+class Sale(AnalyticsTable, table=True):
+    """Updated about once, when it is paid; what then changes is not indexed."""
+
+    __tablename__ = "sale"
+    __table_args__ = (
+        Index("sale_placed_at", "placed_at"),
+        Index("sale_user", "user_id", "placed_at"),
+        Index("sale_refunded_at", "refunded_at", postgresql_where=text("refunded_at IS NOT NULL")),
+        {"postgresql_with": {"fillfactor": "60", "autovacuum_vacuum_cost_delay": "0"}},
+    )
+
+    order_id: UUID = define_column(sql.UUID, primary_key=True)
+    user_id: UUID | None = define_column(sql.UUID)
+    placed_at: datetime | None = define_column(sql.TIMESTAMPTZ)
+    country: str | None = define_column(sql.TEXT)
+    currency: str | None = define_column(sql.TEXT)
+    total: int | None = define_column(sql.BIGINT)
+    units: int | None = define_column(sql.BIGINT)
+    captured: int = define_column(sql.BIGINT, default="0")
+    paid_at: datetime | None = define_column(sql.TIMESTAMPTZ)
+    refunded: int = define_column(sql.BIGINT, default="0")
+    refunded_at: datetime | None = define_column(sql.TIMESTAMPTZ)
+
+
 class OrderLineFact(AnalyticsTable, table=True):
+    """The lines of a sale."""
+
     __tablename__ = "order_line_fact"
 
     order_id: UUID = define_column(sql.UUID, primary_key=True)

@@ -111,7 +111,12 @@ async def write_daily_reports(context: AnalyticsContext) -> bool:
 
 def _to_sums(row: asyncpg.Record) -> dict[str, Any]:
     numbers = ("orders", "paid", "units", "captured", "refunded", "revenue")
-    return {"currency": row["currency"], **{name: int(row[name]) for name in numbers}}
+    average = row["average_order"]
+    return {
+        "currency": row["currency"],
+        **{name: int(row[name]) for name in numbers},
+        "average_order": None if average is None else int(average),
+    }
 
 
 def _to_sales_row(row: asyncpg.Record) -> SalesRow:

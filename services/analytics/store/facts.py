@@ -1,8 +1,8 @@
-"""Writes what a batch of messages says, by one statement each.
+"""Writes what the group `analytics` reads about orders: what a batch of messages says, by one statement each.
 
 Every statement gives the same rows in whatever order and however often the messages come: a row is made by whichever
 message is first; of times the first wins, of amounts the largest. Rows are locked by key, so that two batches can't
-wait for each other.
+wait for each other. What was sold is written by `sales.py` beside this, for the group `reporting`.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,8 @@ AmountAt = tuple[UUID, int, str, datetime]
 
 
 async def record_orders(uow: UnitOfWork, orders: Sequence[OrderCreated]) -> None:
-    lines = [(order.order_id, number, line) for order in orders for number, line in enumerate(order.lines)]
     await uow.execute(
-        "WITH lines AS (INSERT INTO order_line_fact (order_id, line, sku, name, category, quantity, unit_price)"
-        " SELECT * FROM unnest($7::uuid[], $8::int[], $9::text[], $10::text[], $11::text[], $12::bigint[],"
-        " $13::bigint[]) ON CONFLICT DO NOTHING)"
-        " INSERT INTO order_fact (order_id, user_id, placed_at, total, currency, units)"
+        "INSERT INTO order_fact (order_id, user_id, placed_at, total, currency, units)"
         " SELECT DISTINCT ON (o) o, u, p, t, c, n FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[],"
         " $4::bigint[], $5::text[], $6::bigint[])"
         " AS input (o, u, p, t, c, n) ORDER BY o"
@@ -37,13 +33,6 @@ async def record_orders(uow: UnitOfWork, orders: Sequence[OrderCreated]) -> None
         [order.total.amount for order in orders],
         [order.total.currency for order in orders],
         [sum(line.quantity for line in order.lines) for order in orders],
-        [order_id for order_id, _, _ in lines],
-        [number for _, number, _ in lines],
-        [line.sku for _, _, line in lines],
-        [line.name for _, _, line in lines],
-        [line.category for _, _, line in lines],
-        [line.quantity for _, _, line in lines],
-        [line.unit_price for _, _, line in lines],
     )
 
 

@@ -1,4 +1,5 @@
-"""Reports, computed from the facts by one statement each, so that rows and totals show the same moment.
+"""Reports, computed from what was sold and from how far orders have come. Each is one statement, so that its rows and
+totals show the same moment.
 
 An order belongs to the hour and the day (UTC) in which it was placed, whenever its money moves. What an order captured
 and gave back is spread over its lines by their amounts: exact for an order that is wholly captured or wholly given
@@ -34,10 +35,12 @@ IS_SOLD = "paid_at IS NOT NULL AND (refunded = 0 OR refunded < captured)"
 """Paid and not wholly given back: its units were sold."""
 
 FACTS = """facts AS MATERIALIZED (
-    SELECT order_id, placed_at AT TIME ZONE 'UTC' AS placed, total, currency, units, captured, refunded, paid_at
-    FROM order_fact WHERE placed_at >= $1 AND placed_at < $2)"""
+    SELECT order_id, placed_at AT TIME ZONE 'UTC' AS placed, coalesce(country, 'ZZ') AS country, total, currency, units,
+        captured, refunded, paid_at
+    FROM sale WHERE placed_at >= $1 AND placed_at < $2)"""
 SUMS = f"""count(*) AS orders, count(paid_at) AS paid, coalesce(sum(units) FILTER (WHERE {IS_SOLD}), 0) AS units,
-    sum(captured) AS captured, sum(refunded) AS refunded, sum(captured - refunded) AS revenue"""
+    sum(captured) AS captured, sum(refunded) AS refunded, sum(captured - refunded) AS revenue,
+    round(sum(captured) / NULLIF(count(paid_at), 0)) AS average_order"""
 LINES = f"""lines AS (
     SELECT order_id, sku, name, category, currency, paid_at, CASE WHEN {IS_SOLD} THEN quantity ELSE 0 END AS units,
         coalesce(floor(unit_price::numeric * quantity * captured / NULLIF(total, 0)), 0) AS captured,
@@ -45,7 +48,13 @@ LINES = f"""lines AS (
     FROM facts JOIN order_line_fact USING (order_id))"""
 LINE_SUMS = """count(DISTINCT order_id) AS orders,
     count(DISTINCT order_id) FILTER (WHERE paid_at IS NOT NULL) AS paid, sum(units) AS units,
-    sum(captured) AS captured, sum(refunded) AS refunded, sum(captured - refunded) AS revenue"""
+    sum(captured) AS captured, sum(refunded) AS refunded, sum(captured - refunded) AS revenue,
+    round(sum(captured) / NULLIF(count(DISTINCT order_id) FILTER (WHERE paid_at IS NOT NULL), 0)) AS average_order"""
+
+DAY = "(placed_at AT TIME ZONE 'UTC')::date"
+PLACED_IN_DAYS = (
+    "placed_at >= $1::date::timestamp AT TIME ZONE 'UTC' AND placed_at < ($2::date + 1)::timestamp AT TIME ZONE 'UTC'"
+)
 
 RANK = "row_number() OVER (PARTITION BY currency ORDER BY sum(captured - refunded) DESC, sum(units) DESC, {key})"
 """Of a row among those of its currency."""
@@ -65,6 +74,10 @@ ROWS_BY: dict[Grouping, str] = {
         f"SELECT category AS key, NULL AS name, currency, {LINE_SUMS} FROM lines GROUP BY category, currency"
         f" ORDER BY {RANK.format(key='category')}, 3"
     ),
+    "country": (
+        f"SELECT country AS key, NULL AS name, currency, {SUMS} FROM facts GROUP BY country, currency"
+        f" ORDER BY {RANK.format(key='country')}, 3"
+    ),
 }
 
 
@@ -78,11 +91,12 @@ _FIND_DAILY_REPORT = Query(
 
 
 async def fetch_sales(database: Database, since: datetime, until: datetime, by: Grouping) -> list[asyncpg.Record]:
-    """Rows by hour, day, product or category, at most ROWS + 1, of which the one that is too many has the position
-    after ROWS; then a total per currency, whose `key` is None. Products and categories come currency by currency.
+    """Rows by hour, day, product, category or country, at most MAX_ROWS + 1, of which the one that is too many has the
+    position after MAX_ROWS; then a total per currency, whose `key` is None. All but hours and days come currency by
+    currency.
     """
-    ranked = by in ("product", "category")
-    lines = f", {LINES}" if ranked else ""
+    ranked = by not in ("hour", "day")
+    lines = f", {LINES}" if by in ("product", "category") else ""
     return await database.fetch(
         f"WITH {FACTS}{lines}, ranked_rows AS ({ROWS_BY[by]} LIMIT {MAX_ROWS + 1})"
         " SELECT * FROM (SELECT row_number() OVER () AS position, * FROM ranked_rows UNION ALL"
@@ -150,21 +164,18 @@ async def write_daily_reports(uow: UnitOfWork, first: date, last: date, now: dat
     from the written one.
     """
     rows = await uow.fetch(
-        "WITH facts AS (SELECT (placed_at AT TIME ZONE 'UTC')::date AS day, currency, units, captured, refunded,"
-        f" paid_at, {STATE} AS state FROM order_fact"
-        " WHERE placed_at >= $1::date::timestamp AT TIME ZONE 'UTC'"
-        " AND placed_at < ($2::date + 1)::timestamp AT TIME ZONE 'UTC'),"
-        f" sums AS (SELECT day, currency, {SUMS} FROM facts GROUP BY day, currency),"
+        f"WITH sums AS (SELECT {DAY} AS day, currency, {SUMS} FROM sale WHERE {PLACED_IN_DAYS} GROUP BY 1, currency),"
         " sales AS (SELECT day, jsonb_agg(to_jsonb(sums) - 'day'"
         " ORDER BY currency) AS rows, sum(orders) AS orders FROM sums GROUP BY day),"
         " states AS (SELECT day, jsonb_object_agg(state, orders) AS orders_by_state"
-        " FROM (SELECT day, state, count(*) AS orders FROM facts GROUP BY day, state) AS counted"
+        f" FROM (SELECT {DAY} AS day, {STATE} AS state, count(*) AS orders FROM order_fact WHERE {PLACED_IN_DAYS}"
+        " GROUP BY 1, 2) AS counted"
         " GROUP BY day)"
         " INSERT INTO daily_report (day, document, written_at) SELECT d::date,"
         " jsonb_build_object('orders', coalesce(orders, 0),"
         " 'states', coalesce(orders_by_state, '{}'), 'sales', coalesce(rows, '[]')), $3"
         " FROM generate_series((SELECT GREATEST($1::date::timestamp, date_trunc('day',"
-        " min(placed_at) AT TIME ZONE 'UTC')) FROM order_fact"
+        " min(placed_at) AT TIME ZONE 'UTC')) FROM sale"
         " HAVING min(placed_at) IS NOT NULL), $2::date::timestamp, interval '1 day') AS d"
         " LEFT JOIN sales ON sales.day = d::date LEFT JOIN states ON states.day = d::date ORDER BY d"
         " ON CONFLICT (day) DO UPDATE SET document = EXCLUDED.document, revision = daily_report.revision + 1,"

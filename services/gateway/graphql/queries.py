@@ -180,7 +180,7 @@ READS: dict[str, Read] = {
         "/v1/reports/sales",
         get_type(SalesReport),
         "staff",
-        "Sales by hour, day, product or category.",
+        "Sales by hour, day, product, category or country.",
         optional={"from_": Date, "to": Date, "by": str},
     ),
     "products_report": Read(

@@ -79,7 +79,7 @@ def test_the_settings_choose_bus_and_discovery(settings: dict[str, Any], bus: ty
 
 def test_a_service_without_consumers_has_no_subscription_and_each_handler_has_one() -> None:
     silent, (shipping,) = Service("silent"), load_services(["shipping"])
-    assert list_consumers(silent) == ()
+    assert list_consumers(silent) == []
     subscriptions = list_subscriptions([silent, shipping])
     assert {subscription.service for subscription in subscriptions} == {"shipping"}
     assert len(subscriptions) == len(list_consumers(shipping)) > 0

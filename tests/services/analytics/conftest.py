@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -26,10 +27,15 @@ CATALOGUE = {"MUG": ("Mug", "kitchen", 1250), "LAMP": ("Lamp", "living", 4000), 
 
 
 def make_order_messages(
-    placed_at: datetime, *lines: tuple[str, int], ends: str = "delivered", currency: str = "GBP"
+    placed_at: datetime,
+    *lines: tuple[str, int],
+    ends: str = "delivered",
+    currency: str = "GBP",
+    country: str = "GB",
+    user_id: UUID | None = None,
 ) -> list[PublishedMessage]:
     """All messages of an order that ends so."""
-    order_id, user_id = new_id(), new_id()
+    order_id, user_id = new_id(), user_id or new_id()
     items = [
         OrderLine(
             sku=sku, name=CATALOGUE[sku][0], category=CATALOGUE[sku][1], quantity=quantity, unit_price=CATALOGUE[sku][2]
@@ -44,7 +50,7 @@ def make_order_messages(
         customer_name="Ada",
         lines=items,
         total=total,
-        shipping_address=ADDRESS,
+        shipping_address=ADDRESS.model_copy(update={"country": country}),
         payment_method="card",
         placed_at=placed_at,
     )
@@ -73,14 +79,17 @@ def make_order_messages(
             PublishedMessage(ORDER_DELIVERED, OrderDelivered(order_id=order_id, tracking_number="t"), order_id)
         )
     if ends == "refunded":
-        published.append(
-            PublishedMessage(PAYMENT_REFUNDED, PaymentRefunded(order_id=order_id, amount=total, reason="r"), order_id)
-        )
-        cancelled = OrderCancelled(
-            order_id=order_id, user_id=user_id, email="ada@example.com", reason="r", refunded=total
-        )
-        published.append(PublishedMessage(ORDER_CANCELLED, cancelled, order_id))
+        published += make_refund_messages(order_id, user_id, total)
     return published
+
+
+def make_refund_messages(order_id: UUID, user_id: UUID, total: Money) -> list[PublishedMessage]:
+    refunded = PaymentRefunded(order_id=order_id, amount=total, reason="r")
+    cancelled = OrderCancelled(order_id=order_id, user_id=user_id, email="ada@example.com", reason="r", refunded=total)
+    return [
+        PublishedMessage(PAYMENT_REFUNDED, refunded, order_id),
+        PublishedMessage(ORDER_CANCELLED, cancelled, order_id),
+    ]
 
 
 def make_audit_record(action: str, target: str, actor: str = "admin:1", **details: Any) -> PublishedMessage:
@@ -113,7 +122,7 @@ async def settled(shop: Shop) -> None:
 
 async def empty(shop: Shop) -> None:
     async with shop.get_database("analytics").unit_of_work() as uow:
-        await uow.execute("TRUNCATE order_fact, order_line_fact, daily_report, inbox")
+        await uow.execute("TRUNCATE order_fact, order_line_fact, sale, daily_report, inbox")
 
 
 @dataclass

@@ -27,7 +27,7 @@ def make_month() -> list[Any]:
         *make_order_messages(NOON, ("LAMP", 1), ends="rejected"),
         *make_order_messages(NOON, ("LAMP", 1), ends="payment_failed"),
         *make_order_messages(NOON, ("MUG", 1), ends="created"),
-        *make_order_messages(NOON, ("FORMULA", 5), ends="paid", currency="EUR"),
+        *make_order_messages(NOON, ("FORMULA", 5), ends="paid", currency="EUR", country="IE"),
     ]
 
 
@@ -39,7 +39,8 @@ async def read_tables(shop: Shop) -> list[list[Any]]:
         "refunded, refunded_at, shipped_at,"
         " delivered_at, cancelled_at FROM order_fact ORDER BY order_id"
     )
-    return [list(facts), list(await database.fetch("SELECT * FROM order_line_fact ORDER BY order_id, line"))]
+    lines = await database.fetch("SELECT * FROM order_line_fact ORDER BY order_id, line")
+    return [list(facts), list(lines), list(await database.fetch("SELECT * FROM sale ORDER BY order_id"))]
 
 
 def drop_times(rows: list[list[Any]]) -> list[list[Any]]:

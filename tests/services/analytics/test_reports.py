@@ -13,7 +13,7 @@ from services.analytics import model
 from services.analytics.store import reports
 from tests.services.analytics.conftest import NOON, empty, make_order_messages, publish_messages
 from tests.services.analytics.reports import DAY, drop_times, get_report, make_month, read_tables
-from tests.support.shop import Shop
+from tests.support.shop import Shop, wait_until
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -46,8 +46,26 @@ async def test_revenue_is_what_was_captured_less_what_was_given_back(shop: Shop)
     await publish_messages(shop, make_month())
     report = await get_report(shop, "/v1/reports/sales", **{"from": "2026-03-09", "to": "2026-03-10"})
     assert report["totals"] == [
-        {"currency": "EUR", "orders": 1, "paid": 1, "units": 5, "captured": 500, "refunded": 0, "revenue": 500},
-        {"currency": "GBP", "orders": 6, "paid": 3, "units": 4, "captured": 19500, "refunded": 11750, "revenue": 7750},
+        {
+            "currency": "EUR",
+            "orders": 1,
+            "paid": 1,
+            "units": 5,
+            "captured": 500,
+            "refunded": 0,
+            "revenue": 500,
+            "average_order": 500,
+        },
+        {
+            "currency": "GBP",
+            "orders": 6,
+            "paid": 3,
+            "units": 4,
+            "captured": 19500,
+            "refunded": 11750,
+            "revenue": 7750,
+            "average_order": 6500,
+        },
     ]
     assert [(row["key"], row["currency"], row["revenue"]) for row in report["rows"]] == [
         ("2026-03-09", "GBP", 2500),
@@ -56,7 +74,7 @@ async def test_revenue_is_what_was_captured_less_what_was_given_back(shop: Shop)
     ]
 
 
-@pytest.mark.parametrize("by", ["hour", "day", "product", "category"])
+@pytest.mark.parametrize("by", ["hour", "day", "product", "category", "country"])
 async def test_rows_add_up_to_the_totals(shop: Shop, by: str) -> None:
     await publish_messages(shop, make_month())
     report = await get_report(shop, "/v1/reports/sales", by=by, **{"from": "2026-03-01"})
@@ -64,6 +82,48 @@ async def test_rows_add_up_to_the_totals(shop: Shop, by: str) -> None:
         rows = [row for row in report["rows"] if row["currency"] == total["currency"]]
         for name in ("units", "captured", "refunded", "revenue"):
             assert sum(row[name] for row in rows) == total[name], name
+
+
+async def test_countries_are_those_that_parcels_go_to(shop: Shop) -> None:
+    await publish_messages(shop, make_month())
+    report = await get_report(shop, "/v1/reports/sales", by="country", **{"from": "2026-03-09", "to": "2026-03-10"})
+    assert [(row["key"], row["currency"], row["orders"], row["revenue"]) for row in report["rows"]] == [
+        ("IE", "EUR", 1, 500),
+        ("GB", "GBP", 6, 7750),
+    ]
+
+
+async def test_the_two_groups_agree_and_neither_waits_for_the_other(shop: Shop) -> None:
+    """`analytics` and `reporting` read the same topics with positions of their own: what one can't handle holds up
+    only that one.
+    """
+    await publish_messages(shop, make_month())
+    database = shop.get_database("analytics")
+    shared = "order_id, user_id, placed_at, currency, total, units, captured, paid_at, refunded, refunded_at"
+    sales = await database.fetch(f"SELECT {shared} FROM sale ORDER BY order_id")
+    assert sales == await database.fetch(f"SELECT {shared} FROM order_fact ORDER BY order_id")
+    handled = await database.fetch("SELECT split_part(consumer, '.', 1), count(*) FROM inbox GROUP BY 1 ORDER BY 1")
+    assert [tuple(row) for row in handled] == [("analytics", 22), ("reporting", 13)]
+    await database.execute("ALTER TABLE order_fact RENAME TO order_fact_gone")
+    try:
+        late = make_order_messages(NOON, ("MUG", 1), ends="created")
+        async with database.unit_of_work() as uow:
+            uow.emit(late[0].channel, late[0].message, key=str(late[0].key), message_id=late[0].id)
+
+        async def is_sold() -> bool:
+            return bool(await database.fetchval("SELECT count(*) FROM sale WHERE order_id = $1", late[0].key))
+
+        await wait_until(is_sold)
+        assert not await database.fetch(
+            "SELECT FROM inbox WHERE consumer = 'analytics.order-created' AND key = $1", late[0].key
+        )
+    finally:
+        await database.execute("ALTER TABLE order_fact_gone RENAME TO order_fact")
+
+    async def is_known() -> bool:
+        return bool(await database.fetchval("SELECT count(*) FROM order_fact WHERE order_id = $1", late[0].key))
+
+    await wait_until(is_known, seconds=45, every=0.2)
 
 
 async def test_hours_are_in_utc_and_products_have_names(shop: Shop) -> None:
