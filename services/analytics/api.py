@@ -28,6 +28,11 @@ from services.analytics import model, use_cases
 from services.analytics.model import Period
 from services.analytics.schemas import (
     AuditItem,
+    CohortLength,
+    CohortsReport,
+    CohortsRow,
+    CustomersReport,
+    CustomersRow,
     DailyReport,
     Dashboard,
     FunnelReport,
@@ -35,6 +40,7 @@ from services.analytics.schemas import (
     Grouping,
     ProductsReport,
     Ranking,
+    RefundsReport,
     SalesReport,
     Text,
 )
@@ -52,6 +58,7 @@ CSV_RESPONSES = document_headers(
 )
 JSON, CSV = "application/json", "text/csv"
 ROW_COLUMNS = ("key", "name", "currency", "orders", "paid", "units", "captured", "refunded", "revenue", "average_order")
+REFUND_COLUMNS = ("key", "currency", "orders", "whole", "refunded")
 
 
 def _resolve_period(context: AnalyticsContext, first: date | None, last: date | None) -> Period:
@@ -110,6 +117,54 @@ async def report_products(
     period = _resolve_period(context, first, to)
     report = await use_cases.report_products(context, period, sort, limit)
     return _to_response(request, format, report, ROW_COLUMNS, report.rows, f"products-{period.first}-{period.last}")
+
+
+@router.get("/v1/reports/refunds", response_model=RefundsReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)
+async def report_refunds(
+    request: Request,
+    context: Injected[AnalyticsContext],
+    _: Staff,
+    first: From = None,
+    to: To = None,
+    format: Format = None,
+) -> Response:
+    """What was given back, by the day on which an order's money first was, whenever the order was placed."""
+    period = _resolve_period(context, first, to)
+    report = await use_cases.report_refunds(context, period)
+    return _to_response(request, format, report, REFUND_COLUMNS, report.rows, f"refunds-{period.first}-{period.last}")
+
+
+@router.get("/v1/reports/customers", response_model=CustomersReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)
+async def report_customers(
+    request: Request,
+    context: Injected[AnalyticsContext],
+    _: Staff,
+    first: From = None,
+    to: To = None,
+    format: Format = None,
+) -> Response:
+    """How many customers bought, how many of them for the first time or more than once, and for how much."""
+    period = _resolve_period(context, first, to)
+    report = await use_cases.report_customers(context, period)
+    columns = tuple(CustomersRow.model_fields)
+    return _to_response(request, format, report, columns, report.rows, f"customers-{period.first}-{period.last}")
+
+
+@router.get("/v1/reports/cohorts", response_model=CohortsReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)
+async def report_cohorts(
+    request: Request,
+    context: Injected[AnalyticsContext],
+    _: Staff,
+    first: From = None,
+    to: To = None,
+    by: CohortLength = "week",
+    format: Format = None,
+) -> Response:
+    """Of the customers who bought first in a week or month of the period, how many came back in each later one."""
+    period = _resolve_period(context, first, to)
+    report = await use_cases.report_cohorts(context, period, by)
+    columns = tuple(CohortsRow.model_fields)
+    return _to_response(request, format, report, columns, report.rows, f"cohorts-by-{by}-{period.first}-{period.last}")
 
 
 @router.get("/v1/reports/funnel", response_model=FunnelReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)

@@ -64,12 +64,12 @@ class StepCount:
     of_created: float | None
 
 
+def compute_share(count: int, total: int) -> float | None:
+    return round(count / total, 4) if total else None
+
+
 def compute_conversion(counts: Mapping[str, int]) -> list[StepCount]:
     """The steps in order, each with its share of the step before and of all."""
-
-    def compute_share(count: int, total: int) -> float | None:
-        return round(count / total, 4) if total else None
-
     created = counts[STEPS[0]]
     return [
         StepCount(step, counts[step], compute_share(counts[step], counts[before]), compute_share(counts[step], created))

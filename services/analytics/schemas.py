@@ -13,6 +13,7 @@ Text = Annotated[str, TextLine(200)]
 
 Grouping = Literal["hour", "day", "product", "category", "country"]
 Ranking = Literal["revenue", "units"]
+CohortLength = Literal["week", "month"]
 
 
 class Sums(BaseModel):
@@ -46,6 +47,55 @@ class SalesReport(ReportPeriod):
     rows: list[SalesRow]
     totals: list[Sums] = Field(description="all orders of the period, per currency")
     truncated: bool = Field(description="there are more rows than a report gives out")
+
+
+class RefundSums(BaseModel):
+    currency: str = Field(examples=["GBP"])
+    orders: int = Field(description="orders of which money was given back")
+    whole: int = Field(description="of these, orders of which all was given back")
+    refunded: int
+
+
+class RefundsRow(RefundSums):
+    key: str = Field(description="the day on which money was first given back", examples=["2026-03-01"])
+
+
+class RefundsReport(ReportPeriod):
+    rows: list[RefundsRow]
+    totals: list[RefundSums] = Field(description="per currency")
+
+
+class CustomersRow(BaseModel):
+    key: str = Field(description="`new`: bought nothing before the period; else `returning`", examples=["new"])
+    currency: str = Field(examples=["GBP"])
+    customers: int
+    repeating: int = Field(description="of these, customers with two or more orders in the period")
+    orders: int = Field(description="paid and not wholly given back")
+    captured: int
+    refunded: int
+    revenue: int = Field(description="captured less refunded")
+    average_order: int
+
+
+class CustomersReport(ReportPeriod):
+    rows: list[CustomersRow]
+    customers: int = Field(description="who bought in the period, in whatever currency")
+    new: int = Field(description="of these, customers who bought nothing before")
+    repeating: int = Field(description="of all customers, those with two or more orders in the period")
+    repeat_share: float | None = Field(description="repeating customers among all, 0 to 1; null when there are none")
+
+
+class CohortsRow(BaseModel):
+    cohort: date = Field(description="the first day of the week or month in which its customers bought first")
+    later: int = Field(description="so many weeks or months after it")
+    customers: int = Field(description="of the cohort, who bought then")
+    share: float = Field(description="of the cohort, 0 to 1")
+    orders: int
+
+
+class CohortsReport(ReportPeriod):
+    by: CohortLength
+    rows: list[CohortsRow]
 
 
 class ProductsReport(ReportPeriod):

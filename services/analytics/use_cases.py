@@ -11,6 +11,11 @@ from caravan.telemetry import log
 from services.analytics import model
 from services.analytics.model import Period
 from services.analytics.schemas import (
+    CohortLength,
+    CohortsReport,
+    CohortsRow,
+    CustomersReport,
+    CustomersRow,
     DailyReport,
     Dashboard,
     EndedOrders,
@@ -19,12 +24,15 @@ from services.analytics.schemas import (
     Grouping,
     ProcessingTimes,
     ProductsReport,
+    RefundsReport,
+    RefundsRow,
+    RefundSums,
     SalesReport,
     SalesRow,
     Sums,
 )
 from services.analytics.settings import Settings
-from services.analytics.store import reports
+from services.analytics.store import customers, reports
 
 AnalyticsContext = ServiceContext[Settings, None]
 
@@ -48,6 +56,36 @@ async def report_sales(context: AnalyticsContext, period: Period, by: Grouping) 
 async def report_products(context: AnalyticsContext, period: Period, sort: Any, limit: int) -> ProductsReport:
     records = await reports.fetch_top_products(context.database, period.since, period.until, sort, limit)
     return ProductsReport(first=period.first, last=period.last, sort=sort, rows=[_to_sales_row(row) for row in records])
+
+
+async def report_refunds(context: AnalyticsContext, period: Period) -> RefundsReport:
+    records = await customers.fetch_refunds(context.database, period.since, period.until)
+    return RefundsReport(
+        first=period.first,
+        last=period.last,
+        rows=[RefundsRow(**dict(row)) for row in records if row["key"] is not None],
+        totals=[RefundSums(**dict(row)) for row in records if row["key"] is None],
+    )
+
+
+async def report_customers(context: AnalyticsContext, period: Period) -> CustomersReport:
+    *records, everybody = await customers.fetch_customers(context.database, period.since, period.until)
+    count, repeating = everybody["customers"], everybody["repeating"]
+    return CustomersReport(
+        first=period.first,
+        last=period.last,
+        rows=[CustomersRow(**dict(row)) for row in records],
+        customers=count,
+        new=everybody["new"],
+        repeating=repeating,
+        repeat_share=model.compute_share(repeating, count),
+    )
+
+
+async def report_cohorts(context: AnalyticsContext, period: Period, by: CohortLength) -> CohortsReport:
+    records = await customers.fetch_cohorts(context.database, period.since, period.until, by)
+    rows = [CohortsRow(**dict(row), share=round(row["customers"] / row["size"], 4)) for row in records]
+    return CohortsReport(first=period.first, last=period.last, by=by, rows=rows)
 
 
 async def report_funnel(context: AnalyticsContext, period: Period) -> FunnelReport:

@@ -6,7 +6,7 @@ import strawberry
 from strawberry.types import Info
 
 from caravan.dead_letters.schemas import DeadLetterView
-from services.analytics.schemas import AuditItem, DailyReport, Dashboard, FunnelReport, ProductsReport, SalesReport
+from services.analytics.schemas import AuditItem, Dashboard
 from services.catalog.schemas import CategoryDocument
 from services.gateway.admin.job_admin import JobView
 from services.gateway.graphql import cache_tags
@@ -14,7 +14,8 @@ from services.gateway.graphql.connections import get_connection, read_page
 from services.gateway.graphql.fields import make_field
 from services.gateway.graphql.policy import DEFAULT_FIRST, TIMELINE_PRICE, Policy
 from services.gateway.graphql.reads import ListRead, PageRead, Read
-from services.gateway.graphql.scalars import Date, DateTime, Uuid
+from services.gateway.graphql.report_reads import REPORT_READS
+from services.gateway.graphql.scalars import DateTime, Uuid
 from services.gateway.graphql.service_calls import fill_path
 from services.gateway.graphql.shapes import get_type
 from services.gateway.graphql.types import Order, Product, Recommendation
@@ -175,33 +176,7 @@ READS: dict[str, Read] = {
         "What is bought together with a product.",
         {"sku": str},
     ),
-    "sales_report": Read(
-        "analytics",
-        "/v1/reports/sales",
-        get_type(SalesReport),
-        "staff",
-        "Sales by hour, day, product, category or country.",
-        optional={"from_": Date, "to": Date, "by": str},
-    ),
-    "products_report": Read(
-        "analytics",
-        "/v1/reports/products",
-        get_type(ProductsReport),
-        "staff",
-        "The products that sold best.",
-        optional={"from_": Date, "to": Date, "sort": str, "limit": int},
-    ),
-    "funnel_report": Read(
-        "analytics",
-        "/v1/reports/funnel",
-        get_type(FunnelReport),
-        "staff",
-        "How many orders got how far.",
-        optional={"from_": Date, "to": Date},
-    ),
-    "daily_report": Read(
-        "analytics", "/v1/reports/daily/{day}", get_type(DailyReport), "staff", "The report of a day.", {"day": Date}
-    ),
+    **REPORT_READS,
     "dashboard": Read("analytics", "/v1/dashboard", get_type(Dashboard), "staff", "Today."),
     "audit": PageRead(
         "analytics",

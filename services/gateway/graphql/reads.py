@@ -1,4 +1,7 @@
-"""What is declared of a field of the query type: the read of a public API that answers it."""
+"""What a field of the query type reads: one object, or a list with or without cursors, of a service's public API.
+
+`queries.py` and `report_reads.py` list the reads, and `queries.py` makes fields of them.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

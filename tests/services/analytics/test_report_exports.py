@@ -49,6 +49,8 @@ def test_a_spreadsheet_gets_sums_in_the_unit_of_their_currency(currency: str, am
         "/v1/reports/sales?by=hour",
         "/v1/reports/sales?by=country",
         "/v1/reports/products?limit=5",
+        "/v1/reports/customers?from=2026-01-01",
+        "/v1/reports/cohorts?by=month",
         "/v1/reports/funnel?from=2026-01-01",
     ],
 )

@@ -215,6 +215,9 @@ PATHS = [
     "/v1/reports/sales",
     "/v1/reports/funnel",
     "/v1/reports/products",
+    "/v1/reports/refunds",
+    "/v1/reports/customers",
+    "/v1/reports/cohorts",
     "/v1/reports/daily/2026-03-09",
     "/v1/dashboard",
 ]
