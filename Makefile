@@ -5,7 +5,7 @@ STAMP := .venv/.made-from-lock
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help env e2e editing up brokers test fuzz test-slow check compatibility baseline format bench docs migration service lock wheels sbom audit clean distclean
+.PHONY: help env e2e editing up brokers test fuzz test-slow check compatibility baseline format bench bench-recommendations docs migration service lock wheels sbom audit clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +67,9 @@ baseline: env docs ## With a release: make what clients use now the baseline of 
 format: env ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+
+bench-recommendations: env ## How often recommendations are right, against the most popular products (SALES=folder with sales files)
+	$(BIN)/python -m bench.recommendations $(SALES)
 
 bench: env ## Measure, and compare with this machine's ceilings; AGAINST=<commit> [CLIENTS=8 PAIRS=4 SECONDS=30 KAFKA= AMQP=]: with another commit, in turns
 	$(BIN)/python -m bench$(if $(AGAINST),.against $(AGAINST) $(if $(CLIENTS),--clients $(CLIENTS)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(KAFKA),--kafka $(KAFKA) --amqp $(AMQP)))

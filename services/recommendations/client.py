@@ -19,6 +19,12 @@ class Recommendation(BaseModel):
     """`bought_together`, `bought_again`, `popular_in_category` or `popular`."""
     because: str | None = None
     """The sku or category that the rule started from."""
+    support: float | None = None
+    """`bought_together`: the share of all orders with both, `because` and this one."""
+    confidence: float | None = None
+    """`bought_together`: of the orders with `because`, the share with this one, too."""
+    lift: float | None = None
+    """`bought_together`: so many times more often than if the two had nothing to do with each other."""
 
 
 class Recommendations(BaseModel):

@@ -45,6 +45,9 @@ class Candidate:
     sku: str
     name: str
     because: str | None
+    support: float | None = None
+    confidence: float | None = None
+    lift: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ from uuid import UUID
 from prometheus_client import Counter
 
 from caravan.cache import Cache, CachedAnswer, Fill
+from caravan.database import Database
 from caravan.errors import NotFound
 from caravan.service import ServiceContext
 from services.recommendations import model
 from services.recommendations.caches import OFFERED_PRODUCTS, USER_ORDERS
 from services.recommendations.client import Recommendation, Recommendations, RecommendationsRequest
-from services.recommendations.model import Candidate
+from services.recommendations.model import Candidate, Taste
 from services.recommendations.settings import Settings
 from services.recommendations.store import candidates
 
@@ -41,15 +42,22 @@ async def get_recommendations(context: RecommendationsContext, user_id: UUID, li
 
 async def _compute_list(context: RecommendationsContext, user_id: UUID, limit: int) -> Recommendations:
     LISTS_COMPUTED.inc()
-    database = context.database
     settings = context.settings
     recent, repeat_after = timedelta(days=settings.recent_days), timedelta(days=settings.repeat_after_days)
-    taste = model.derive_taste(await candidates.find_history(database, user_id), context.clock(), recent, repeat_after)
+    history = await candidates.find_history(context.database, user_id)
+    taste = model.derive_taste(history, context.clock(), recent, repeat_after)
+    return _to_recommendations(await recommend_to_taste(context.database, taste, settings.pair_minimum, limit))
+
+
+async def recommend_to_taste(
+    database: Database, taste: Taste, pair_minimum: int, limit: int
+) -> list[tuple[str, Candidate]]:
+    """The best candidates, each with its rule; `bench/recommendations.py` measures how often they are right."""
     rules: dict[str, list[Candidate]] = {}
     if taste.seeds:
         products = await candidates.find_products(database, {*taste.seeds, *taste.repeat_skus})
         rules["bought_together"] = await candidates.find_bought_together(
-            database, taste.seeds, taste.excluded_skus, context.settings.pair_minimum, limit
+            database, taste.seeds, taste.excluded_skus, pair_minimum, limit
         )
         rules["bought_again"] = [
             Candidate(sku, products[sku].name, sku)
@@ -60,7 +68,7 @@ async def _compute_list(context: RecommendationsContext, user_id: UUID, limit: i
             database, model.find_favourite_categories(taste.seeds, products), taste.excluded_skus, limit
         )
     rules["popular"] = await candidates.find_popular(database, taste.excluded_skus, limit)
-    return _to_recommendations(model.compose_list(limit, rules))
+    return model.compose_list(limit, rules)
 
 
 async def recommend_for_product(context: RecommendationsContext, sku: str, limit: int) -> Recommendations:
@@ -83,5 +91,16 @@ async def recommend_for_product(context: RecommendationsContext, sku: str, limit
 
 def _to_recommendations(composed: list[tuple[str, Candidate]]) -> Recommendations:
     return Recommendations(
-        items=[Recommendation(sku=item.sku, name=item.name, rule=rule, because=item.because) for rule, item in composed]
+        items=[
+            Recommendation(
+                sku=item.sku,
+                name=item.name,
+                rule=rule,
+                because=item.because,
+                support=item.support,
+                confidence=item.confidence,
+                lift=item.lift,
+            )
+            for rule, item in composed
+        ]
     )

@@ -12,6 +12,7 @@ from caravan.database.query import Query
 from caravan.database.tables import col, list_columns
 from services.recommendations import tables
 from services.recommendations.model import Candidate, Product, PurchasedSku
+from services.recommendations.store.history import ALL_ORDERS
 
 MAX_ORDERS = 200
 MAX_SKUS = 2000
@@ -71,14 +72,25 @@ async def find_products(database: Database, skus: Collection[str]) -> dict[str, 
 async def find_bought_together(
     database: Database, seeds: Sequence[str], excluded: Collection[str], minimum: int, limit: int
 ) -> list[Candidate]:
-    """Most often bought with any of the seeds; `because` is the seed that it was most often bought with."""
+    """What goes best with the seeds: each pair weighs as its cosine, and those of a candidate add up. `because` is the
+    seed whose pair weighs most; support, confidence and lift are that pair's.
+
+    A plain count would rank what sells anyway before what belongs together, and a lift what was bought once.
+    """
     rows = await database.fetch(
         "WITH beside AS (SELECT sku AS seed, other AS sku, orders FROM pair WHERE sku = ANY($1) AND orders >= $3"
-        " UNION ALL SELECT other, sku, orders FROM pair WHERE other = ANY($1) AND orders >= $3)"
-        " SELECT b.sku, product.name, (array_agg(seed ORDER BY orders DESC, seed))[1] AS because FROM beside b"
-        " JOIN product USING (sku)"
-        f" WHERE {_BUYABLE} AND b.sku <> ALL($2) GROUP BY b.sku, product.name"
-        " ORDER BY sum(orders) DESC, b.sku LIMIT $4",
+        " UNION ALL SELECT other, sku, orders FROM pair WHERE other = ANY($1) AND orders >= $3),"
+        " weighed AS (SELECT beside.sku, seed, beside.orders / sqrt(of_seed.orders * of_sku.orders) AS weight,"
+        " beside.orders / all_orders.orders::float8 AS support, beside.orders / of_seed.orders::float8 AS confidence,"
+        " beside.orders * all_orders.orders / (of_seed.orders * of_sku.orders)::float8 AS lift"
+        " FROM beside JOIN sold AS of_seed ON of_seed.sku = seed JOIN sold AS of_sku ON of_sku.sku = beside.sku"
+        f" JOIN sold AS all_orders ON all_orders.sku = '{ALL_ORDERS}'"
+        " WHERE beside.sku <> ALL($2) AND of_seed.orders > 0 AND of_sku.orders > 0 AND all_orders.orders > 0),"
+        " best AS (SELECT DISTINCT ON (sku) *, sum(weight) OVER (PARTITION BY sku) AS total FROM weighed"
+        " ORDER BY sku, weight DESC, seed)"
+        " SELECT sku, product.name, seed AS because, round(support::numeric, 4)::float8 AS support,"
+        " round(confidence::numeric, 4)::float8 AS confidence, round(lift::numeric, 2)::float8 AS lift"
+        f" FROM best JOIN product USING (sku) WHERE {_BUYABLE} ORDER BY total DESC, sku LIMIT $4",
         list(seeds),
         list(excluded),
         minimum,

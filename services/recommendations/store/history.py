@@ -13,6 +13,8 @@ from caravan.database import UnitOfWork
 
 PlacedOrder = tuple[UUID, UUID, str, datetime]
 """Order, user, skus (the most valuable first, a line each), time."""
+ALL_ORDERS = ""
+"""The sku under which `sold` counts every purchase once, whatever is in it."""
 PAIRED_LINES = 20
 """Of an order with more lines only the most valuable ones are paired: 190 pairs at most."""
 
@@ -22,7 +24,7 @@ SETTLE_COUNTS = (
     " AND NOT cancelled, false)"
     " RETURNING user_id, skus, CASE WHEN counted THEN 1 ELSE -1 END AS step),"
     " sold_now AS (INSERT INTO sold AS s (sku, orders) SELECT sku, sum(step)"
-    " FROM changed, unnest(skus) AS sku GROUP BY sku ORDER BY sku"
+    f" FROM changed, unnest(array_append(skus, '{ALL_ORDERS}')) AS sku GROUP BY sku ORDER BY sku"
     " ON CONFLICT (sku) DO UPDATE SET orders = s.orders + EXCLUDED.orders),"
     " paired_now AS (INSERT INTO pair AS p (sku, other, orders) SELECT one, two, sum(step)"
     f" FROM changed, unnest(skus[:{PAIRED_LINES}]) AS one, unnest(skus[:{PAIRED_LINES}]) AS two"

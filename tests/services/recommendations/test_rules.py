@@ -67,7 +67,32 @@ async def test_the_answer_says_what_a_rule_started_from(shop: Shop) -> None:
     await publish_messages(shop, GOODS, habits(), bought(user, "MUG"))
     items = (await shop.client.get("/v1/recommendations", headers=shop.issue_headers("customer", user))).json()["items"]
     assert {(item["sku"], item["because"]) for item in items} >= {("TEA", "MUG"), ("POT", "kitchen"), ("LAMP", None)}
-    assert items[0] == {"sku": "TEA", "name": "Tea", "rule": "bought_together", "because": "MUG"}
+    assert items[0] == {
+        "sku": "TEA",
+        "name": "Tea",
+        "rule": "bought_together",
+        "because": "MUG",
+        "support": 0.4286,  # three of seven orders have both
+        "confidence": 0.6,  # three of the five with a mug
+        "lift": 1.4,  # 3 / 5 against the 3 of 7 that have tea
+    }
+    assert {(item["support"], item["confidence"], item["lift"]) for item in items[1:]} == {(None, None, None)}
+
+
+async def test_what_belongs_together_comes_before_what_sells_anyway(shop: Shop) -> None:
+    """MUG is in every order and POT in few: with LAMP both were bought twice, and only POT for its sake."""
+    user = new_id()
+    orders = [bought(new_id(), "MUG", sku) for sku in ("TEA", "CUP", "BULB", "TEA", "CUP", "BULB")]
+    together = [bought(new_id(), "MUG", "POT", "LAMP") for _ in range(2)]
+    await publish_messages(shop, GOODS, *orders, *together, bought(user, "LAMP"))
+    assert (await recommended(shop, user, 2)) == [("POT", "bought_together"), ("MUG", "bought_together")]
+
+
+async def test_an_order_that_is_undone_counts_in_no_share(shop: Shop) -> None:
+    user = new_id()
+    await publish_messages(shop, GOODS, habits(), bought(user, "MUG"), bought(new_id(), "LAMP", cancelled=True))
+    items = (await shop.client.get("/v1/products/MUG/recommendations")).json()["items"]
+    assert items[0]["support"] == 0.4286
 
 
 async def test_recent_purchases_are_left_out_unless_they_are_a_habit(shop: Shop) -> None:
