@@ -18,11 +18,10 @@ from uuid import UUID, uuid5
 
 import typer
 
-from caravan import embedded
+from caravan import embedded, telemetry
 from caravan.database import Database
 from caravan.runtime import Backends
 from caravan.runtime.backends import run_migrations
-from caravan.telemetry.logs import configure_logs
 from cli.invoice_files import read_files
 from cli.retail.catalogue import Catalogue, build_catalogue
 from cli.retail.conventions import ReadingOptions
@@ -57,7 +56,7 @@ def main(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A folder of sales files (*.csv).")],
 ) -> None:
     """Print hit rates at 10. Exit status 1 when with half of the basket shown the rules are not 25 % better."""
-    configure_logs("warning", "console")
+    telemetry.configure_logs("warning", "text")
     files = read_files(sorted(folder.glob("*.csv")), ReadingOptions())
     invoices, catalogue = build_invoices(files), build_catalogue(files)
     days = sorted({invoice.time.date() for invoice in invoices})
