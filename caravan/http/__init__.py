@@ -47,6 +47,7 @@ from caravan.http.problems import (
     format_allow_header,
     make_problem_response,
 )
+from caravan.http.repeated_reads import RepeatedReadRoute, remember_read
 from caravan.http.streams import EVENT_STREAM_TYPE, EventStream
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "Limit",
     "ProblemDocument",
     "Receive",
+    "RepeatedReadRoute",
     "RequestBody",
     "RequestMiddleware",
     "Scope",
@@ -92,6 +94,7 @@ __all__ = [
     "make_page_response",
     "make_problem_response",
     "parse_text_part",
+    "remember_read",
     "render_html_page",
     "render_page",
 ]

@@ -4,6 +4,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import orjson
@@ -20,9 +21,11 @@ from caravan.http import (
     IfNoneMatch,
     Injected,
     Limit,
+    RepeatedReadRoute,
     decode_cursor,
     document_headers,
     make_cached_response,
+    remember_read,
     render_page,
 )
 from caravan.schemas import Page
@@ -34,7 +37,7 @@ from services.catalog.schemas import CategoryName, ProductItem, Sort
 from services.catalog.store import products
 from services.catalog.use_cases import CatalogContext
 
-router = APIRouter(tags=["products"])
+router = APIRouter(tags=["products"], route_class=RepeatedReadRoute)
 
 MAX_FILTERS = 10
 MAX_SKUS = 100
@@ -96,31 +99,57 @@ async def list_products(
         )
     position = decode_cursor(cursor, _require_sort_key(sort_key), CURSOR_PARSERS[sort_key], parse_text)
 
-    async def fill_page() -> Fill:
-        page = await _build_page(context, filters, sort_key, position, limit)
-        return Fill(page, list_tags_of_list(category, filters.skus))
-
+    page_request = _PageRequest(filters, sort_key, position, limit)
     if withdrawn:
-        fresh = CachedAnswer((await fill_page()).value, "bypass")
+        fresh = CachedAnswer(await page_request.build_page(context), "bypass")
         return make_cached_response(fresh, if_none_match, is_private=True)
-    answer = await context.cache.read(PRODUCT_LISTS, _build_key(filters, sort_key, position, limit), fill_page)
-    return make_cached_response(answer, if_none_match)
+    remember_read(request, page_request.answer_from_cache)
+    return await page_request.answer_from_cache(context, if_none_match)
 
 
-async def _build_page(
-    context: CatalogContext, filters: products.ProductFilter, sort_key: str, position: list[Any] | None, limit: int
-) -> bytes:
-    matches = await products.search_products(
-        context.database, filters, sort_key, (position[1], position[2]) if position else None, limit + 1
-    )
-    return render_page(matches, limit, lambda row: to_item(row[0]), lambda row: (sort_key, row[1], row[0].sku))
+@dataclass(frozen=True, slots=True)
+class _PageRequest:
+    """What a query string asks for."""
 
+    filters: products.ProductFilter
+    sort_key: str
+    position: list[Any] | None
+    limit: int
+    key: str = field(init=False)
 
-def _build_key(filters: products.ProductFilter, sort_key: str, position: list[Any] | None, limit: int) -> str:
-    parts = orjson.dumps(
-        [filters.search, filters.category, filters.skus, filters.attributes, sort_key, position, limit]
-    )
-    return hashlib.blake2b(parts, digest_size=16).hexdigest()
+    def __post_init__(self) -> None:
+        filters = self.filters
+        parts = orjson.dumps(
+            [
+                filters.search,
+                filters.category,
+                filters.skus,
+                filters.attributes,
+                self.sort_key,
+                self.position,
+                self.limit,
+            ]
+        )
+        object.__setattr__(self, "key", hashlib.blake2b(parts, digest_size=16).hexdigest())
+
+    async def answer_from_cache(self, context: CatalogContext, if_none_match: str | None) -> Response:
+        async def fill_page() -> Fill:
+            page = await self.build_page(context)
+            return Fill(page, list_tags_of_list(self.filters.category, self.filters.skus))
+
+        return make_cached_response(await context.cache.read(PRODUCT_LISTS, self.key, fill_page), if_none_match)
+
+    async def build_page(self, context: CatalogContext) -> bytes:
+        matches = await products.search_products(
+            context.database,
+            self.filters,
+            self.sort_key,
+            (self.position[1], self.position[2]) if self.position else None,
+            self.limit + 1,
+        )
+        return render_page(
+            matches, self.limit, lambda row: to_item(row[0]), lambda row: (self.sort_key, row[1], row[0].sku)
+        )
 
 
 def _require_sort_key(sort_key: str) -> Callable[[Any], str]:
