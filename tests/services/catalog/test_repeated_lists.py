@@ -9,7 +9,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from caravan.http import RepeatedReadRoute
-from caravan.http.repeated_reads import MAX_ENTITY_TAGS_BYTES, MAX_QUERY_BYTES, MAX_READS
+from caravan.http.repeated_reads import MAX_ENTITY_TAGS_BYTES
 from services.catalog.api import listing
 from tests.services.catalog.conftest import CatalogAdmin
 
@@ -92,16 +92,3 @@ async def test_withdrawn_products_are_never_shown_because_staff_asked_before(
 ) -> None:
     assert (await catalog_admin.call("GET", "/v1/products?withdrawn=true")).status_code == 200
     assert (await read_list(catalog_admin, "withdrawn=true")).status_code == 403
-
-
-async def test_what_is_remembered_is_bounded(catalog_admin: CatalogAdmin, whole_ways: list[str]) -> None:
-    [route] = listing.router.routes
-    assert isinstance(route, RepeatedReadRoute)
-    long_query = "skus=" + ",".join(f"BOUND-OF-A-LONGER-NAME-{number}" for number in range(100))
-    assert len(long_query) > MAX_QUERY_BYTES
-    for _ in range(2):
-        assert (await read_list(catalog_admin, long_query)).status_code == 200
-    assert whole_ways == [long_query, long_query]
-    for number in range(MAX_READS + 5):
-        route.reads[str(number).encode()] = listing._PageRequest.answer_from_cache  # type: ignore[assignment]
-    assert len(route.reads) == MAX_READS
