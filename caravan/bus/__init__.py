@@ -203,9 +203,16 @@ class Bus(Protocol):
         """Messages waiting for each of these."""
 
     async def list_dead_letters(
-        self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = DEAD_LETTER_MAX_BYTES
+        self,
+        subscriptions: Sequence[Subscription],
+        *,
+        limit: int = 100,
+        preview: int = DEAD_LETTER_MAX_BYTES,
+        key: str | None = None,
     ) -> list[DeadLetter]:
-        """The dead letters of these subscriptions, oldest first, with the first `preview` bytes of the bodies."""
+        """The dead letters of these subscriptions (and of this key), oldest first, with the first `preview` bytes of
+        the bodies.
+        """
 
     async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
         """Give dead letters to their subscription again (to no other), in the order they died, with their message ids,

@@ -78,11 +78,18 @@ class BrokerBus:
         return topic_lag | queue_lag
 
     async def list_dead_letters(
-        self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = DEAD_LETTER_MAX_BYTES
+        self,
+        subscriptions: Sequence[Subscription],
+        *,
+        limit: int = 100,
+        preview: int = DEAD_LETTER_MAX_BYTES,
+        key: str | None = None,
     ) -> list[DeadLetter]:
         lists = await asyncio.gather(
             *(
-                self._select_transport(subscription).list_dead_letters([subscription], limit=limit, preview=preview)
+                self._select_transport(subscription).list_dead_letters(
+                    [subscription], limit=limit, preview=preview, key=key
+                )
                 for subscription in subscriptions
             )
         )

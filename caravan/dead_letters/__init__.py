@@ -4,7 +4,7 @@
 """
 
 from caravan.dead_letters.operations import build_operations
-from caravan.dead_letters.service import DeadLetterService, decode_service_name
+from caravan.dead_letters.service import DeadLetterService, decode_service_name, encode_dead_letter_id
 from caravan.dead_letters.sources import DeadLetterSource, SubscriptionDeadLetters
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "SubscriptionDeadLetters",
     "build_operations",
     "decode_service_name",
+    "encode_dead_letter_id",
 ]

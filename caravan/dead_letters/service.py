@@ -27,6 +27,7 @@ from caravan.dead_letters.schemas import (
     DeadLetterView,
     DiscardRequest,
     ListRequest,
+    Origin,
     PlannedAction,
     Selection,
     ShowRequest,
@@ -52,7 +53,8 @@ class _SourcedDeadLetter:
     cause: str
 
 
-def _encode_dead_letter_id(service: str, origin: str, dead_letter: DeadLetter) -> str:
+def encode_dead_letter_id(service: str, origin: Origin, dead_letter: DeadLetter) -> str:
+    """Its id in `/v1/failures`."""
     return (
         base64.urlsafe_b64encode(orjson.dumps([service, origin, dead_letter.subscription, dead_letter.id]))
         .decode()
@@ -91,7 +93,7 @@ class DeadLetterService:
             _SourcedDeadLetter(
                 source,
                 dead_letter,
-                _encode_dead_letter_id(self._service, source.origin, dead_letter),
+                encode_dead_letter_id(self._service, source.origin, dead_letter),
                 compute_cause(dead_letter.reason),
             )
             for source, dead_letters in zip(self._sources, lists, strict=True)

@@ -37,7 +37,14 @@ from caravan.runtime.backends import (
 from caravan.service import Service, ServiceContext
 from caravan.settings import Settings
 from caravan.status import StatusReporter
-from caravan.timeline import ReadSubscription, TimelinePart, TimelineRequest, answer_timeline, build_timeline_operation
+from caravan.timeline import (
+    ReadSubscription,
+    TimelinePart,
+    TimelineRequest,
+    answer_timeline,
+    build_timeline_operation,
+    find_dead_messages,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +106,7 @@ class ContextFactory:
         """Let callers in this process and in others reach the service's operations."""
         dead_letter_operations = build_operations(self._build_dead_letter_service(service, context), service.name)
         timeline_operations = (
-            [build_timeline_operation(service.name).bind(_make_timeline_reader(service))]
+            [build_timeline_operation(service.name).bind(_make_timeline_reader(service, self.bus))]
             if any(declared.has_kernel_tables for declared in service.databases)
             else []
         )
@@ -151,13 +158,16 @@ async def _record_refusals(database: Database, refusals: list[Refusal]) -> None:
         record_refusals(uow, refusals)
 
 
-def _make_timeline_reader(service: Service) -> Callable[[Any, TimelineRequest], Awaitable[TimelinePart]]:
+def _make_timeline_reader(service: Service, bus: Bus) -> Callable[[Any, TimelineRequest], Awaitable[TimelinePart]]:
     consumers = [
         ReadSubscription(consumer.subscription, tuple(consumer.accepted_types)) for consumer in list_consumers(service)
     ]
 
-    def read_timeline(context: Any, request: TimelineRequest) -> Awaitable[TimelinePart]:
-        return answer_timeline(context, request, consumers, service.timeline)
+    async def read_timeline(context: Any, request: TimelineRequest) -> TimelinePart:
+        part = await answer_timeline(context, request, consumers, service.timeline)
+        part.dead, gaps = await find_dead_messages(bus, service.name, consumers, request.key)
+        part.gaps += gaps
+        return part
 
     return read_timeline
 

@@ -113,7 +113,7 @@ def _to_handled_message(row: _HandledRow, consumer: ReadSubscription) -> Handled
         id=row.message_id,
         type=row.type or consumer.types[0],
         channel=consumer.subscription.channel,
-        channel_type=_get_channel_type(consumer.subscription),
+        channel_type=get_channel_type(consumer.subscription),
         consumer=row.consumer,
         cause=row.cause,
         attempt=row.attempt or 1,
@@ -151,7 +151,7 @@ def _to_waiting_message(row: _OutboxRow) -> WaitingMessage:
 async def answer_timeline(
     context: Any, request: TimelineRequest, consumers: Sequence[ReadSubscription], describe: Describe | None
 ) -> TimelinePart:
-    """The whole part of a service: its messages, and what it describes itself."""
+    """The part of a service: its messages, without those that it has given up, and what it describes itself."""
     handled, has_more_handled = await find_handled_messages(context.database, consumers, request.key)
     part = await describe(context, request.key, handled) if describe else TimelinePart()
     part.handled = handled
@@ -188,7 +188,7 @@ class CauseFinder:
         return None
 
 
-def _get_channel_type(subscription: Subscription) -> ChannelType:
+def get_channel_type(subscription: Subscription) -> ChannelType:
     match subscription.source:
         case Topic():
             return "topic"

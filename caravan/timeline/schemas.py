@@ -46,6 +46,24 @@ class WaitingMessage(BaseModel):
     reason: str | None
 
 
+class DeadMessage(BaseModel):
+    """A message that a consumer gave up and that was neither redriven nor discarded. `failure` is its id in
+    `/v1/failures`; `id` and `type` are null when it can't be read.
+    """
+
+    id: UUID | None
+    failure: str
+    type: str | None
+    channel: str
+    channel_type: ChannelType
+    consumer: str
+    cause: UUID | None
+    attempts: int
+    reason: str
+    failed_at: datetime
+    redrivable: bool
+
+
 class TimelineEntry(BaseModel):
     """One thing that happened. Entries of one `subject` are listed in the order in which they happened to it.
 
@@ -78,12 +96,13 @@ class TimelineGap(BaseModel):
 
 
 class TimelinePart(BaseModel):
-    """`handled` and `waiting` are filled in by the kernel, the rest by the service."""
+    """`handled`, `waiting` and `dead` are filled in by the kernel, the rest by the service."""
 
     entries: list[TimelineEntry] = []
     gaps: list[TimelineGap] = []
     handled: list[HandledMessage] = []
     waiting: list[WaitingMessage] = []
+    dead: list[DeadMessage] = []
 
 
 @cache

@@ -44,6 +44,17 @@ class DeadLetterContract(BusCase):
             for dead_letter in dead_letters
         ] == [("broken for good", "key", channel.name, 3)]
 
+    async def test_the_dead_letters_of_one_key_are_found_among_others(self, bus: Bus, channel: Topic | Queue) -> None:
+        reader = await self.declare_reader(bus, channel)
+        recorder = Recorder(lambda i: HandlingResult(Result.DEAD, "poison"))
+        async with run_consumers(bus, (reader, recorder.process_batch)):
+            await bus.publish([make_outgoing(channel, number, f"key-{number % 3}") for number in range(9)])
+            await wait_until(lambda: has_dead_letters(bus, reader, 9))
+        found = await bus.list_dead_letters([reader], key="key-1")
+        assert [dead_letter.key for dead_letter in found] == ["key-1"] * 3
+        assert len(await bus.list_dead_letters([reader], key="key-1", limit=2)) == 2
+        assert await bus.list_dead_letters([reader], key="key") == []
+
     async def test_what_was_held_behind_a_message_given_up_at_once_is_not_overtaken(
         self, bus: Bus, channel: Topic | Queue
     ) -> None:
@@ -214,3 +225,7 @@ class DeadLetterContract(BusCase):
         assert sorted(recorder.numbers_by_key[""]) == [7, 8]
         assert [i.attempt for i in recorder.messages if read_message_number(i) == 2] == [1, 1]
         assert await bus.list_dead_letters([reader]) == []
+
+
+async def has_dead_letters(bus: Bus, reader: Subscription, count: int) -> bool:
+    return len(await bus.list_dead_letters([reader])) == count

@@ -207,11 +207,20 @@ class EmbeddedBus:
         return {row[0]: row[1] for row in rows}
 
     async def list_dead_letters(
-        self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = DEAD_LETTER_MAX_BYTES
+        self,
+        subscriptions: Sequence[Subscription],
+        *,
+        limit: int = 100,
+        preview: int = DEAD_LETTER_MAX_BYTES,
+        key: str | None = None,
     ) -> list[DeadLetter]:
         names = [subscription.name for subscription in subscriptions]
-        return await statements.LIST_DEAD_LETTERS.fetch_all(
-            self.database, subscriptions=names, limit=limit, preview=preview
+        if key is None:
+            return await statements.LIST_DEAD_LETTERS.fetch_all(
+                self.database, subscriptions=names, limit=limit, preview=preview
+            )
+        return await statements.LIST_DEAD_LETTERS_OF_KEY.fetch_all(
+            self.database, subscriptions=names, key=key, limit=limit, preview=preview
         )
 
     async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:

@@ -48,7 +48,7 @@ DELETE_OTHER_BINDINGS = Query(
         col(Binding.pattern) != all_(bindparam("patterns", type_=sql.ARRAY(sql.TEXT))),
     )
 )
-LIST_DEAD_LETTERS = Query(
+_DEAD_LETTERS = (
     select(
         cast(col(DeadLetter.id), sql.TEXT),
         col(DeadLetter.subscription),
@@ -62,8 +62,11 @@ LIST_DEAD_LETTERS = Query(
     )
     .where(is_among(col(DeadLetter.subscription), "subscriptions"))
     .order_by(col(DeadLetter.id))
-    .limit(bindparam("limit")),
-    bus.DeadLetter,
+    .limit(bindparam("limit"))
+)
+LIST_DEAD_LETTERS = Query(_DEAD_LETTERS, bus.DeadLetter)
+LIST_DEAD_LETTERS_OF_KEY = Query(
+    _DEAD_LETTERS.where(col(DeadLetter.key) == bindparam("key", type_=sql.TEXT)), bus.DeadLetter
 )
 DISCARD = Query(delete(DeadLetter).where(is_among(col(DeadLetter.id), "ids")))
 GET_END = Query(select(func.coalesce(func.max(col(TopicLog.position)), 0)), int)

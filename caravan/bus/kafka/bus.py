@@ -188,12 +188,17 @@ class KafkaBus:
         return await self._inspector.measure_lag(partitions_by_group) if partitions_by_group else {}
 
     async def list_dead_letters(
-        self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = DEAD_LETTER_MAX_BYTES
+        self,
+        subscriptions: Sequence[Subscription],
+        *,
+        limit: int = 100,
+        preview: int = DEAD_LETTER_MAX_BYTES,
+        key: str | None = None,
     ) -> list[DeadLetter]:
         dead_letters = [
             dead_letter
             for subscription in subscriptions
-            for dead_letter in await self._inspector.list_dead_letters(subscription.name, limit, preview)
+            for dead_letter in await self._inspector.list_dead_letters(subscription.name, limit, preview, key)
         ]
         return sorted(dead_letters, key=lambda dead_letter: dead_letter.dead_lettered_at)[:limit]
 

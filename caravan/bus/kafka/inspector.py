@@ -97,11 +97,14 @@ class KafkaInspector:
                 for group, partitions in groups.items()
             }
 
-    async def list_dead_letters(self, subscription: str, limit: int, preview: int) -> list[DeadLetter]:
-        """The first `limit` dead letters that are still there."""
+    async def list_dead_letters(
+        self, subscription: str, limit: int, preview: int, key: str | None = None
+    ) -> list[DeadLetter]:
+        """The first `limit` dead letters (of this key) that are still there."""
         offsets = await self._find_offsets(subscription)
-        batches = self._read_in_batches(subscription, offsets[:limit], preview)
-        return [dead_letter async for batch in batches for dead_letter in batch]
+        batches = self._read_in_batches(subscription, offsets[:limit] if key is None else offsets, preview)
+        found = [each async for batch in batches for each in batch if key is None or each.key == key]
+        return found[:limit]
 
     async def fetch_dead_letters(self, subscription: str, ids: Sequence[str]) -> AsyncIterator[list[DeadLetter]]:
         """These dead letters, whole and in their order, a few in memory at a time. Those that are gone are left

@@ -175,14 +175,21 @@ class RabbitBus:
         return sum(result.message_count or 0 for result in (queue_result, *tier_results))
 
     async def list_dead_letters(
-        self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = DEAD_LETTER_MAX_BYTES
+        self,
+        subscriptions: Sequence[Subscription],
+        *,
+        limit: int = 100,
+        preview: int = DEAD_LETTER_MAX_BYTES,
+        key: str | None = None,
     ) -> list[DeadLetter]:
         dead_letters: list[DeadLetter] = []
         for subscription in subscriptions:
-            async with self._browse_dead_letters(subscription.name, limit) as browser:
+            async with self._browse_dead_letters(subscription.name, PREFETCH_MAX if key else limit) as browser:
                 dead_letters += [
-                    parse_dead_letter(subscription.name, received, preview)
+                    dead_letter
                     async for received in browser.read_messages()
+                    if (dead_letter := parse_dead_letter(subscription.name, received, preview)).key == key
+                    or key is None
                 ]
         return sorted(dead_letters, key=lambda dead_letter: dead_letter.dead_lettered_at)[:limit]
 

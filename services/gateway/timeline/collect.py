@@ -26,7 +26,8 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "notifications": ("mails",),
     "analytics": ("audit",),
 }
-"""What each service tells beside its messages, which are of the sources `topics` and `queues`."""
+"""What each service tells beside its messages."""
+MESSAGE_SOURCES = ("topics", "queues", "dead_letters")
 
 
 async def require_visible_order(context: GatewayContext, caller: Caller, order_id: UUID) -> None:
@@ -54,7 +55,7 @@ async def collect_timeline(context: GatewayContext, order_id: UUID) -> tuple[lis
             parts.append(answer)
             missing += [MissingSource(service=service, **gap.model_dump()) for gap in answer.gaps]
         else:
-            names = (*SOURCES.get(service, ()), "topics", "queues")
+            names = (*SOURCES.get(service, ()), *MESSAGE_SOURCES)
             missing += [MissingSource(source=name, service=service, reason=answer, before=None) for name in names]
     began_at = get_creation_time(order_id)
     return order_parts(parts), [item for item in missing if _is_missing(item, began_at)]

@@ -6,16 +6,19 @@ what it came after, so that a service whose clock is wrong moves nothing but wha
 """
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from caravan.clock import get_creation_time
 from caravan.messages import ChannelType
-from caravan.timeline import HandledMessage, TimelineEntry, TimelinePart, WaitingMessage
+from caravan.timeline import DeadMessage, HandledMessage, TimelineEntry, TimelinePart, WaitingMessage
 
 FIRST_ENTRY = "event:1"
 """What orders call the first event of an order. It is not there while orders can't be asked."""
+
+UNREADABLE = "unreadable message"
+"""The kind of a dead letter that is no message of ours."""
 
 
 @dataclass(slots=True)
@@ -42,6 +45,7 @@ class Node:
 def order_parts(parts: Sequence[TimelinePart]) -> list[Node]:
     """All entries and messages of the parts, each once, causes first."""
     entries = {entry.id: Node(entry) for part in parts for entry in part.entries}
+    entries |= {dead.failure: Node(_build_dead_letter_entry(dead)) for part in parts for dead in part.dead}
     messages = _merge_messages(parts)
     for message_id in messages.keys() & entries.keys():  # a record of the audit log is a message itself
         entries[message_id].deliveries = messages.pop(message_id).deliveries
@@ -49,7 +53,7 @@ def order_parts(parts: Sequence[TimelinePart]) -> list[Node]:
     return _sort_by_causes([*entries.values(), *messages.values()])
 
 
-def _merge_messages(parts: Iterable[TimelinePart]) -> dict[str, Node]:
+def _merge_messages(parts: Sequence[TimelinePart]) -> dict[str, Node]:
     """Each message once, by its id, with all who have handled it."""
     nodes: dict[str, Node] = {}
     for part in parts:
@@ -64,18 +68,43 @@ def _merge_messages(parts: Iterable[TimelinePart]) -> dict[str, Node]:
             if not node.deliveries:
                 node.entry.state = {"state": "refused" if waiting.refused_at else "waiting"}
                 node.entry.details["reason"] = waiting.reason
+    for dead in (dead for part in parts for dead in part.dead):
+        if dead.id is not None and str(dead.id) not in nodes:
+            node = nodes[str(dead.id)] = Node(_build_message_entry(dead, dead.failed_at))
+            node.entry.state = {"state": "dead"}
     return dict(sorted(nodes.items()))
 
 
-def _build_message_entry(message: HandledMessage | WaitingMessage, seen_at: datetime) -> TimelineEntry:
+def _build_message_entry(message: HandledMessage | WaitingMessage | DeadMessage, seen_at: datetime) -> TimelineEntry:
     return TimelineEntry(
         id=str(message.id),
         source=get_message_source(message.channel_type),
-        kind=message.type,
+        kind=message.type or UNREADABLE,
         subject=f"message:{message.id}",
-        time=get_creation_time(message.id) or seen_at,
+        time=(get_creation_time(message.id) if message.id else None) or seen_at,
         cause=str(message.cause) if message.cause else None,
         details={"channel": message.channel},
+        is_internal=True,
+    )
+
+
+def _build_dead_letter_entry(dead: DeadMessage) -> TimelineEntry:
+    """One of each consumer that gave the message up: others may have handled it."""
+    return TimelineEntry(
+        id=dead.failure,
+        source="dead_letters",
+        kind=dead.type or UNREADABLE,
+        subject=f"dead_letter:{dead.id or dead.failure}:{dead.consumer}",
+        time=dead.failed_at,
+        cause=str(dead.id) if dead.id else None,
+        state={"state": "dead", "redrivable": dead.redrivable},
+        details={
+            "consumer": dead.consumer,
+            "channel": dead.channel,
+            "attempts": dead.attempts,
+            "reason": dead.reason,
+            "redrivable": dead.redrivable,
+        },
         is_internal=True,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from services.gateway.schemas import MessageDelivery, MissingSource, TimelineItem
 from services.gateway.timeline.ordering import Node, find_visible_cause
 
-INTERNAL_SOURCES = frozenset({"saga", "topics", "queues", "jobs", "audit"})
+INTERNAL_SOURCES = frozenset({"saga", "topics", "queues", "dead_letters", "jobs", "audit"})
 """Of which a customer sees no items."""
 
 

@@ -66,10 +66,11 @@ class FakeTransport:
         return {subscription.name: 1 for subscription in subscriptions}
 
     async def list_dead_letters(
-        self, subscriptions: Sequence[Subscription], *, limit: int, preview: int
+        self, subscriptions: Sequence[Subscription], *, limit: int, preview: int, key: str | None = None
     ) -> list[DeadLetter]:
         names = {subscription.name for subscription in subscriptions}
-        return [letter for letter in self.dead_letters if letter.subscription in names][:limit]
+        found = [letter for letter in self.dead_letters if letter.subscription in names and key in (None, letter.key)]
+        return found[:limit]
 
     async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
         self.redriven += [dead_letter.id for dead_letter in dead_letters]

@@ -96,7 +96,8 @@ async def test_a_service_that_is_down_is_named_and_the_rest_is_shown(
     with monkeypatch.context() as patch:
         patch.setitem(operations, build_timeline_operation("shipping"), be_down)
         timeline = await order.read()
-    assert {missing["source"] for missing in timeline["partial"]} == {"shipments", "carrier", "topics", "queues"}
+    sources = {"shipments", "carrier", "topics", "queues", "dead_letters"}
+    assert {missing["source"] for missing in timeline["partial"]} == sources
     assert all(missing["service"] == "shipping" and missing["reason"] for missing in timeline["partial"])
     assert "OrderDelivered" in {item["kind"] for item in timeline["items"]}
     assert (await order.read())["partial"] == []
