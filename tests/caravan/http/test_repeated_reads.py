@@ -18,7 +18,7 @@ class Greetings:
 
     def __init__(self) -> None:
         self.parsed: list[str] = []
-        self.remembered: list[tuple[str, str | None]] = []
+        self.short_reads: list[tuple[str, str | None]] = []
         router = APIRouter(route_class=RepeatedReadRoute)
         router.add_api_route("/greetings", self.greet)
         [route] = router.routes
@@ -34,7 +34,7 @@ class Greetings:
 
     async def greet(self, request: Request, name: str = "you") -> Response:
         async def answer(context: Any, if_none_match: str | None) -> Response:
-            self.remembered.append((context, if_none_match))
+            self.short_reads.append((context, if_none_match))
             return Response(f"hello {name}")
 
         self.parsed.append(name)
@@ -52,14 +52,14 @@ async def test_the_second_request_takes_the_short_way_to_the_same_answer(greetin
         assert (await greetings.http.get("/greetings?name=Ada")).text == "hello Ada"
     assert (await greetings.http.get("/greetings")).text == "hello you"
     assert greetings.parsed == ["Ada", "you"]
-    assert greetings.remembered == [("context", None)]
+    assert greetings.short_reads == [("context", None)]
 
 
 async def test_each_application_answers_with_its_own_context(greetings: Greetings) -> None:
     other = greetings.build_client("other")
     for client in (greetings.http, greetings.http, other):
         await client.get("/greetings", headers={"if-none-match": '"a"'})
-    assert greetings.remembered == [("context", '"a"'), ("other", '"a"')]
+    assert greetings.short_reads == [("context", '"a"'), ("other", '"a"')]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ async def test_what_the_short_way_does_not_look_at_takes_the_whole_one(
 ) -> None:
     await greetings.http.get("/greetings")
     await greetings.http.get("/greetings", headers=headers)
-    assert (len(greetings.parsed), greetings.remembered) == (2, [])
+    assert (len(greetings.parsed), greetings.short_reads) == (2, [])
 
 
 async def test_another_method_is_refused_as_ever(greetings: Greetings) -> None:
