@@ -13,12 +13,24 @@ from caravan.http.problems import PROBLEMS
 
 _STYLE = Markup(
     """
-:root { color-scheme: light dark; }
-body { margin: 0; padding: 2rem 1rem; font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 32rem; margin: 0 auto; }
-label, input, button { display: block; font: inherit; }
-input { width: 100%; box-sizing: border-box; padding: .5rem; margin: .25rem 0 1rem; }
-button { padding: .5rem 1.25rem; }
+:root { color-scheme: light dark; --page: #f3f1ec; --card: #fff; --text: #23262a; --line: #8a867c; --accent: #0b5c5e;
+--on-accent: #fff; }
+@media (prefers-color-scheme: dark) { :root { --page: #15171a; --card: #212428; --text: #e9e7e3; --line: #7d838b;
+--accent: #7ccfc4; --on-accent: #0d2220; } }
+body { margin: 0; padding: 2rem 1rem; background: var(--page); color: var(--text); font: 16px/1.5 system-ui,
+sans-serif; }
+main { max-width: 30rem; margin: 0 auto; padding: 1.5rem; background: var(--card); border-radius: 8px; }
+h1 { margin: 0 0 1rem; font-size: 1.4rem; line-height: 1.3; overflow-wrap: anywhere; }
+label, input, select, button { display: block; font: inherit; }
+input, select { width: 100%; box-sizing: border-box; padding: .6rem; margin: .25rem 0 1rem;
+border: 1px solid var(--line); border-radius: 6px; background: var(--page); color: inherit; }
+fieldset { margin: 0 0 1rem; padding: 0; border: 0; }
+legend { padding: 0; font-weight: 600; }
+fieldset label { display: flex; gap: .6rem; align-items: baseline; padding: .4rem 0; }
+input[type=checkbox] { width: auto; margin: 0; accent-color: var(--accent); }
+button { padding: .7rem 1.5rem; border: 0; border-radius: 6px; background: var(--accent); color: var(--on-accent);
+font-weight: 600; cursor: pointer; }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 """
 )
 _STYLE_DIGEST = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()

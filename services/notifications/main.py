@@ -7,7 +7,7 @@ from pathlib import Path
 from caravan.derivation import derive_secret
 from caravan.service import DatabaseDeclaration, Service
 from services.notifications import jobs, messages, timeline
-from services.notifications.api import bounces, campaigns, notifications, preferences
+from services.notifications.api import bounces, campaigns, notifications, pages, preferences
 from services.notifications.client import LIST_LATEST_NOTIFICATIONS
 from services.notifications.consumers import consume
 from services.notifications.providers.create import create_providers
@@ -29,7 +29,7 @@ async def open_resources(context: NotificationsContext) -> AsyncIterator[Notific
 service = Service(
     "notifications",
     databases=(DatabaseDeclaration("notifications", Path(__file__).parent / "migrations"),),
-    routers=(notifications.router, bounces.router, preferences.router, campaigns.router),
+    routers=(notifications.router, bounces.router, preferences.router, pages.router, campaigns.router),
     consumers=consume,
     channels=messages.CHANNELS,
     operations=(LIST_LATEST_NOTIFICATIONS.bind(list_latest_notifications),),

@@ -2,7 +2,8 @@
 takes ten times as long.
 
 No value can break out of its header: control characters become spaces, and what is not plain ASCII is encoded (RFC
-2047). Bodies are quoted-printable, so that lines are short and no line can look like a boundary.
+2047). Bodies are quoted-printable where they are not plain, so that lines are short and no line can look like a
+boundary.
 """
 
 import base64
@@ -15,6 +16,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 WORD_BYTES = 45
 """An encoded word may have 75 characters: 45 bytes are 60 of base64."""
 MAX_SUBJECT = 200
+MAX_LINE = 900
+"""RFC 5322 has 998 for a line of a mail."""
+_CONTROL_BYTES = bytes({*range(32), 127} - {9, 10, 13})
+_BOUNDARY_SIGN = "=_"
+"""How boundaries begin. No quoted-printable text can hold it."""
 
 
 def encode_header(text: str) -> str:
@@ -48,9 +54,18 @@ def encode_address(recipient: str) -> str:
         return recipient
 
 
-def encode_body(text: str) -> bytes:
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
-    return binascii.b2a_qp(lines.encode("utf-8", "replace"))
+def encode_body(text: str) -> tuple[bytes, str]:
+    """A part's content and its encoding: as it is, where it is printable ASCII on short lines and has nothing of a
+    boundary, because that costs a tenth; else quoted-printable.
+    """
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.split("\n")
+    content = "\r\n".join(lines).encode("utf-8", "replace")
+    is_plain = text.isascii() and _BOUNDARY_SIGN not in text and max(map(len, lines)) <= MAX_LINE
+    if is_plain and len(content.translate(None, _CONTROL_BYTES)) == len(content):
+        return content, "7bit"
+    return binascii.b2a_qp(content), "quoted-printable"
 
 
 def compose_mail(message: RenderedMessage, sender: str, date: str) -> bytes:
@@ -58,7 +73,7 @@ def compose_mail(message: RenderedMessage, sender: str, date: str) -> bytes:
     always the same message.
     """
     domain = sender.rpartition("@")[2].rstrip("> ")
-    boundary = f"=_{message.key}"  # no quoted-printable text can hold "=_"
+    boundary = f"{_BOUNDARY_SIGN}{message.key}"
     extra = "".join(f"{name}: {encode_header(value)}\r\n" for name, value in message.headers)
     head = (
         f"From: {sender}\r\nTo: {encode_address(message.recipient)}\r\nSubject: "
@@ -69,15 +84,14 @@ def compose_mail(message: RenderedMessage, sender: str, date: str) -> bytes:
     return b"".join(
         (
             head.encode(),
-            _build_part_header(boundary, "plain"),
-            encode_body(message.text),
-            _build_part_header(boundary, "html"),
-            encode_body(message.html),
+            _build_part(boundary, "plain", message.text),
+            _build_part(boundary, "html", message.html),
             f"\r\n--{boundary}--\r\n".encode(),
         )
     )
 
 
-def _build_part_header(boundary: str, kind: str) -> bytes:
+def _build_part(boundary: str, kind: str, text: str) -> bytes:
+    content, encoding = encode_body(text)
     content_type = f"Content-Type: text/{kind}; charset=utf-8"
-    return f"\r\n--{boundary}\r\n{content_type}\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n".encode()
+    return f"\r\n--{boundary}\r\n{content_type}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode() + content

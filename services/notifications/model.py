@@ -18,9 +18,10 @@ from services.notifications.messages import CANCELLATION_REFUSED, ChannelName, N
 
 Priority = Literal["critical", "standard", "bulk"]
 Category = Literal["security", "transactional", "alerts", "promotions"]
-UNSUBSCRIBABLE: tuple[Category, ...] = ("alerts", "promotions")
+UNSUBSCRIBABLE: tuple[Literal["alerts", "promotions"], ...] = ("alerts", "promotions")
 """What a link in the mail itself ends."""
 CATEGORY_LABELS: Mapping[Category, str] = {
+    "transactional": "mails about your orders",
     "alerts": "mails about products that you follow",
     "promotions": "promotional mails",
 }
@@ -137,7 +138,7 @@ KINDS = {
             optional_values=("name", "price", "previous_price"),
             is_commandable=True,
         ),
-        NotificationKind("campaign", "promotions", required_values=("campaign_id",), optional_values=("name",)),
+        NotificationKind("campaign", "promotions", required_values=("campaign_id",), optional_values=("name", "items")),
     )
 }
 
@@ -153,6 +154,8 @@ class Preference:
     phone: str | None = None
     opt_out: frozenset[str] = frozenset()
     version: int = 0
+    time_zone: str | None = None
+    """Where the user lives, by its IANA name."""
 
 
 DEFAULT_PREFERENCE = Preference()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,12 @@ class RenderedMessage:
 
 def format_money(value: Mapping[str, Any]) -> str:
     """`{"amount": 123456, "currency": "GBP"}` is `1,234.56 GBP`; exact, with as many decimals as the currency has."""
-    return str(Money(amount=value["amount"], currency=value["currency"]))
+    return _format_amount(value["amount"], value["currency"])
+
+
+@lru_cache(maxsize=1024)
+def _format_amount(amount: int, currency: str) -> str:
+    return str(Money(amount=amount, currency=currency))
 
 
 def to_one_line(value: object) -> str:
@@ -72,6 +77,18 @@ def explain_cancellation(reason: object) -> str:
     return CANCELLATION_REASONS.get(str(reason), "")
 
 
+RECOMMENDATION_REASONS = {
+    "bought_together": "Goes with what you bought",
+    "bought_again": "You bought it before",
+    "popular_in_category": "Popular among what you like",
+}
+
+
+def explain_recommendation(item: Mapping[str, Any]) -> str:
+    """Why an item is recommended, in the reader's words."""
+    return RECOMMENDATION_REASONS.get(str(item["rule"]), "Popular in the shop")
+
+
 def _create_environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -85,6 +102,7 @@ def _create_environment() -> Environment:
     environment.filters["line"] = to_one_line
     environment.filters["moment"] = format_time
     environment.filters["payment_reason"] = explain_payment_failure
+    environment.filters["recommendation_reason"] = explain_recommendation
     environment.filters["cancel_reason"] = explain_cancellation
     return environment
 

@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
+from zoneinfo import available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from caravan.email_address import EmailAddress
 from caravan.text import TextLine, TextParagraphs
@@ -14,6 +15,16 @@ from services.notifications.messages import ChannelName, NotificationState
 CampaignStatus = Literal["scheduled", "running", "stopped", "done"]
 OptOut = Literal["transactional", "alerts", "promotions"]
 Phone = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{6,14}$")]
+TIME_ZONES = frozenset(name for name in available_timezones() if "/" in name and not name.startswith("Etc/")) | {"UTC"}
+
+
+def _check_time_zone(name: str) -> str:
+    if name not in TIME_ZONES:
+        raise ValueError("must be an IANA name of a time zone, such as Europe/London")
+    return name
+
+
+TimeZone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_check_time_zone)]
 
 
 class PreferenceView(BaseModel):
@@ -24,6 +35,7 @@ class PreferenceView(BaseModel):
     opt_out: list[OptOut] = Field(
         description="categories that you don't want; what was opted out of is listed as `suppressed`, not sent"
     )
+    time_zone: str | None = Field(description="where you live: promotional mails come at a fitting time of your day")
 
 
 class PreferenceChange(BaseModel):
@@ -37,6 +49,7 @@ class PreferenceChange(BaseModel):
     )
     phone: Phone | None = Field(None, description="E.164; null removes it", examples=["+442079460000"])
     opt_out: list[OptOut] = Field([], max_length=3)
+    time_zone: TimeZone | None = Field(None, description="IANA name; null: the shop's", examples=["Europe/London"])
 
 
 class NotificationView(BaseModel):
@@ -120,7 +133,18 @@ class CampaignRequest(BaseModel):
         examples=["30 9 * * mon"],
     )
     time_zone: str = Field(
-        "UTC", max_length=64, description="IANA name; the zone of `cron`", examples=["Europe/London"]
+        "UTC",
+        max_length=64,
+        description="IANA name; the zone of `cron`, and of recipients who named none",
+        examples=["Europe/London"],
+    )
+    local_time: bool = Field(
+        False,
+        description="at the time of day of `send_at` or `cron` where each recipient lives; it starts at UTC+14",
+    )
+    with_recommendations: bool = Field(
+        False,
+        description="with what is recommended to each recipient at that moment; without any there is no mail",
     )
 
 
@@ -146,6 +170,8 @@ class CampaignView(BaseModel):
     segment: Segment
     cron: str | None
     time_zone: str
+    local_time: bool
+    with_recommendations: bool
     status: CampaignStatus
     next_run_at: datetime | None
     created_by: str

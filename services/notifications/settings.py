@@ -53,6 +53,11 @@ class Settings(BaseSettings):
         description="With it a mail provider signs what it reports to `POST /v1/notifications/bounces`."
         " Without it no report is taken.",
     )
+    quiet_hours: str | None = Field(
+        None,
+        pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$",
+        description="No campaign is sent in these hours where its recipient lives: `21:00-08:00`.",
+    )
     campaign_mails_per_second: float = Field(
         100,
         gt=0,

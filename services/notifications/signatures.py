@@ -8,21 +8,22 @@ import binascii
 import hashlib
 import hmac
 from datetime import datetime
+from typing import Literal, get_args
 from uuid import UUID
 
-from services.notifications.model import UNSUBSCRIBABLE, Category
-
+LinkPurpose = Literal["alerts", "promotions", "preferences"]
+"""A link ends the mails of a category, or leads to the page of all preferences."""
 REPORT_SECONDS = 300
 """A report is no older than this, so that a copy of it is of no use later."""
 
 
-def build_unsubscribe_token(secret: str, user_id: UUID, category: Category) -> str:
-    """What the List-Unsubscribe header carries: it works without a login, and only for that user and category."""
-    return base64.urlsafe_b64encode(user_id.bytes + _sign_token(secret, user_id, category)).decode().rstrip("=")
+def build_link_token(secret: str, user_id: UUID, purpose: LinkPurpose) -> str:
+    """What a link in a mail carries: it works without a login, and only for that user and purpose."""
+    return base64.urlsafe_b64encode(user_id.bytes + _sign_token(secret, user_id, purpose)).decode().rstrip("=")
 
 
-def parse_unsubscribe_token(secret: str, token: str) -> tuple[UUID, Category] | None:
-    """Whose token it is, and what it ends; None when we did not make it."""
+def parse_link_token(secret: str, token: str) -> tuple[UUID, LinkPurpose] | None:
+    """Whose token it is, and what for; None when we did not make it."""
     try:
         content = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
@@ -32,16 +33,16 @@ def parse_unsubscribe_token(secret: str, token: str) -> tuple[UUID, Category] | 
     user_id = UUID(bytes=content[:16])
     return next(
         (
-            (user_id, category)
-            for category in UNSUBSCRIBABLE
-            if hmac.compare_digest(content[16:], _sign_token(secret, user_id, category))
+            (user_id, purpose)
+            for purpose in get_args(LinkPurpose)
+            if hmac.compare_digest(content[16:], _sign_token(secret, user_id, purpose))
         ),
         None,
     )
 
 
-def _sign_token(secret: str, user_id: UUID, category: Category) -> bytes:
-    return hmac.new(secret.encode(), user_id.bytes + category.encode(), hashlib.sha256).digest()[:16]
+def _sign_token(secret: str, user_id: UUID, purpose: LinkPurpose) -> bytes:
+    return hmac.new(secret.encode(), user_id.bytes + purpose.encode(), hashlib.sha256).digest()[:16]
 
 
 def sign_report(secret: str, body: bytes, sent_at: int) -> str:

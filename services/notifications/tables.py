@@ -15,7 +15,9 @@ class NotificationsTable(DeclaredTable, registry=define_registry("notifications"
 
 
 class Notification(NotificationsTable, table=True):
-    """What is due is found in an index of what is pending only, however many rows are finished."""
+    """What is due is found in an index of what is pending only, however many rows are finished. `held_due_at`: when it
+    was due before its campaign was stopped.
+    """
 
     __tablename__ = "notification"
     __table_args__ = (
@@ -63,6 +65,7 @@ class Notification(NotificationsTable, table=True):
     run_id: UUID | None = define_column(sql.UUID)
     discarded_at: datetime | None = define_column(sql.TIMESTAMPTZ)
     resends: int = define_column(sql.SMALLINT, default="0")
+    held_due_at: datetime | None = define_column(sql.TIMESTAMPTZ)
 
 
 class Preference(NotificationsTable, table=True):
@@ -77,6 +80,7 @@ class Preference(NotificationsTable, table=True):
     phone: str | None = define_column(sql.TEXT)
     opt_out: list[str] = define_column(sql.ARRAY(sql.TEXT), default="'{}'")
     version: int = define_column(sql.INTEGER, default="0")
+    time_zone: str | None = define_column(sql.TEXT)
 
 
 class Recipient(NotificationsTable, table=True):
@@ -109,6 +113,8 @@ class Campaign(NotificationsTable, table=True):
     stopped: bool = define_column(sql.BOOLEAN, default="false")
     created_by: str = define_column(sql.TEXT)
     created_at: datetime = define_column(sql.TIMESTAMPTZ)
+    local_time: bool = define_column(sql.BOOLEAN, default="false")
+    with_recommendations: bool = define_column(sql.BOOLEAN, default="false")
 
 
 class CampaignRun(NotificationsTable, table=True):

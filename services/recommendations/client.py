@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from caravan.client import Operation
 
@@ -31,6 +31,20 @@ class Recommendations(BaseModel):
     items: list[Recommendation]
 
 
+class UsersRequest(BaseModel):
+    """For mails: so many items for each of these users."""
+
+    user_ids: list[UUID] = Field(max_length=200)
+    limit: int = Field(5, ge=1, le=20)
+
+
+class UsersRecommendations(BaseModel):
+    """Nothing that is sold out or not sold any more. A user without any is left out."""
+
+    by_user: dict[UUID, list[Recommendation]]
+
+
+LIST_FOR_USERS = Operation("recommendations", "for_users", UsersRequest, UsersRecommendations, seconds=10.0)
 LIST_RECOMMENDATIONS = Operation(
     "recommendations", "for_user", RecommendationsRequest, Recommendations, owner="user_id"
 )

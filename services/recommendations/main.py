@@ -9,7 +9,7 @@ from caravan.cache import Cache
 from caravan.service import DatabaseDeclaration, Service
 from services.recommendations import caches, projections, use_cases
 from services.recommendations.api import router
-from services.recommendations.client import LIST_RECOMMENDATIONS
+from services.recommendations.client import LIST_FOR_USERS, LIST_RECOMMENDATIONS
 from services.recommendations.consumers import consume
 from services.recommendations.settings import Settings
 from services.recommendations.use_cases import RecommendationsContext
@@ -26,7 +26,7 @@ service = Service(
     databases=(DatabaseDeclaration("recommendations", Path(__file__).parent / "migrations"),),
     routers=(router,),
     consumers=consume,
-    operations=(LIST_RECOMMENDATIONS.bind(use_cases.list_for_user),),
+    operations=(LIST_RECOMMENDATIONS.bind(use_cases.list_for_user), LIST_FOR_USERS.bind(use_cases.list_for_users)),
     caches=caches.CACHES,
     settings=Settings,
     projections={"purchases": projections.PURCHASES},

@@ -6,12 +6,19 @@ from uuid import UUID
 from prometheus_client import Counter
 
 from caravan.cache import Cache, CachedAnswer, Fill
+from caravan.concurrency import map_concurrently
 from caravan.database import Database
 from caravan.errors import NotFound
 from caravan.service import ServiceContext
 from services.recommendations import model
 from services.recommendations.caches import OFFERED_PRODUCTS, USER_ORDERS
-from services.recommendations.client import Recommendation, Recommendations, RecommendationsRequest
+from services.recommendations.client import (
+    Recommendation,
+    Recommendations,
+    RecommendationsRequest,
+    UsersRecommendations,
+    UsersRequest,
+)
 from services.recommendations.model import Candidate, Taste
 from services.recommendations.settings import Settings
 from services.recommendations.store import candidates
@@ -19,6 +26,8 @@ from services.recommendations.store import candidates
 RecommendationsContext = ServiceContext[Settings, Cache]
 
 MAX_LIMIT = 100
+USERS_AT_ONCE = 4
+"""Of whom lists are computed at a time, for mails: the pages of the shop need connections, too."""
 
 LISTS_COMPUTED = Counter(
     "caravan_recommendations_computed_total", "Lists computed from the tables, not found in the cache"
@@ -28,6 +37,18 @@ LISTS_COMPUTED = Counter(
 async def list_for_user(context: RecommendationsContext, request: RecommendationsRequest) -> Recommendations:
     answer = await get_recommendations(context, request.user_id, max(1, min(request.limit, MAX_LIMIT)))
     return Recommendations.model_validate_json(answer.value or b"")
+
+
+async def list_for_users(context: RecommendationsContext, request: UsersRequest) -> UsersRecommendations:
+    """The lists of many users, as they are now."""
+
+    async def list_items(user_id: UUID) -> list[Recommendation]:
+        return (await list_for_user(context, RecommendationsRequest(user_id=user_id, limit=request.limit))).items
+
+    lists = await map_concurrently(list_items, request.user_ids, USERS_AT_ONCE)
+    return UsersRecommendations(
+        by_user={user_id: items for user_id, items in zip(request.user_ids, lists, strict=True) if items}
+    )
 
 
 async def get_recommendations(context: RecommendationsContext, user_id: UUID, limit: int) -> CachedAnswer:

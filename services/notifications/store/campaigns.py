@@ -44,6 +44,8 @@ class Campaign:
     stopped: bool
     created_by: str
     created_at: datetime
+    local_time: bool = False
+    with_recommendations: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,19 @@ class WritingRun:
     written: int
     started_at: datetime
     segment: str
+    due_at: datetime
+    local_time: bool
+    time_zone: str
+
+
+class CampaignContent(NamedTuple):
+    """What a campaign's mails hold, and the zone of recipients who named none."""
+
+    id: UUID
+    subject: str
+    text: str
+    time_zone: str
+    with_recommendations: bool
 
 
 class ScheduledRun(NamedTuple):
@@ -82,10 +97,8 @@ _LIST_CAMPAIGNS = Query(
     Campaign,
 )
 _FIND_CONTENTS = Query(
-    select(col(tables.Campaign.id), col(tables.Campaign.subject), col(tables.Campaign.text)).where(
-        is_among(col(tables.Campaign.id), "campaigns")
-    ),
-    lambda campaign_id, subject, text: (str(campaign_id), {"subject": subject, "text": text}),
+    select(*list_columns(tables.Campaign, CampaignContent)).where(is_among(col(tables.Campaign.id), "campaigns")),
+    CampaignContent,
 )
 _FIND_SCHEDULED = Query(
     select(col(tables.Campaign.id), col(tables.Campaign.next_at))
@@ -146,11 +159,15 @@ _IS_PENDING_OF_CAMPAIGN = (
     _IS_PENDING,
     col(tables.Notification.run_id).in_(select(col(tables.CampaignRun.id)).where(_IS_RUN_OF_CAMPAIGN)),
 )
-_HOLD_MESSAGES = Query(update(tables.Notification).where(*_IS_PENDING_OF_CAMPAIGN).values(due_at=_INFINITY))
+_HOLD_MESSAGES = Query(
+    update(tables.Notification)
+    .where(*_IS_PENDING_OF_CAMPAIGN, col(tables.Notification.due_at) != _INFINITY)
+    .values(due_at=_INFINITY, held_due_at=col(tables.Notification.due_at))
+)
 _RELEASE_MESSAGES = Query(
     update(tables.Notification)
     .where(*_IS_PENDING_OF_CAMPAIGN, col(tables.Notification.due_at) == _INFINITY)
-    .values(due_at=_NOW)
+    .values(due_at=func.greatest(_NOW, col(tables.Notification.held_due_at)), held_due_at=null())
 )
 _SUPPRESS_PENDING = Query(
     update(tables.Notification)
@@ -212,7 +229,8 @@ async def find_writing_runs(database: Database, campaign_id: UUID) -> list[UUID]
 async def lock_run(uow: UnitOfWork, run_id: UUID) -> WritingRun | None:
     """None when it has been stopped or is complete. Whoever stops it waits for the chunk that is being written."""
     row = await uow.fetchrow(
-        "SELECT r.id, r.campaign_id, r.position, r.recipients, r.written, r.started_at, c.segment FROM campaign_run r"
+        "SELECT r.id, r.campaign_id, r.position, r.recipients, r.written, r.started_at, c.segment, r.due_at,"
+        " c.local_time, c.time_zone FROM campaign_run r"
         " JOIN campaign c ON c.id = r.campaign_id WHERE r.id = $1 AND r.state = 'writing' AND NOT c.stopped"
         " FOR UPDATE OF r FOR SHARE OF c",
         run_id,
@@ -245,9 +263,9 @@ async def suppress_pending(uow: UnitOfWork, user_id: UUID) -> None:
     await _SUPPRESS_PENDING.execute(uow, user_id=user_id)
 
 
-async def find_contents(database: Database, campaigns: Sequence[UUID]) -> dict[str, dict[str, str]]:
-    """What these campaigns say, by their id as text."""
-    return dict(await _FIND_CONTENTS.fetch_all(database, campaigns=list(campaigns)))
+async def find_contents(database: Database, campaigns: Sequence[UUID]) -> dict[UUID, CampaignContent]:
+    contents = await _FIND_CONTENTS.fetch_all(database, campaigns=list(campaigns))
+    return {content.id: content for content in contents}
 
 
 async def find_scheduled(database: Database, limit: int) -> list[ScheduledRun]:

@@ -124,10 +124,14 @@ _COUNT_UNVERIFIED = Query(
 )
 
 
-async def insert_notifications(uow: UnitOfWork, rows: Sequence[NotificationRow], now: datetime) -> int:
-    """Write notifications; a pair (about, kind) that is there already stays as it is. How many were new."""
+async def insert_notifications(
+    uow: UnitOfWork, rows: Sequence[NotificationRow], now: datetime, due_at: datetime | None = None
+) -> int:
+    """Write notifications, due now or later; a pair (about, kind) that is there already stays as it is. How many were
+    new.
+    """
     ordered = sorted(rows, key=lambda row: (row.about, row.kind))
-    return await _INSERT.execute(uow, ordered, created_at=now, due_at=now)
+    return await _INSERT.execute(uow, ordered, created_at=now, due_at=due_at or now)
 
 
 async def find_order_owners(uow: UnitOfWork, orders: Sequence[UUID]) -> dict[UUID, UUID]:

@@ -15,14 +15,16 @@ from services.notifications.messages import ChannelName
 from services.notifications.model import Preference
 
 
-def _to_preference(channel: ChannelName, phone: str | None, opt_out: list[str], version: int) -> Preference:
-    return Preference(channel, phone, frozenset(opt_out), version)
+def _to_preference(
+    channel: ChannelName, phone: str | None, opt_out: list[str], version: int, time_zone: str | None
+) -> Preference:
+    return Preference(channel, phone, frozenset(opt_out), version, time_zone)
 
 
 def _to_preference_of_user(
-    channel: ChannelName, phone: str | None, opt_out: list[str], version: int, user_id: UUID
+    channel: ChannelName, phone: str | None, opt_out: list[str], version: int, time_zone: str | None, user_id: UUID
 ) -> tuple[UUID, Preference]:
-    return user_id, _to_preference(channel, phone, opt_out, version)
+    return user_id, _to_preference(channel, phone, opt_out, version, time_zone)
 
 
 _SELECT = select(*list_columns(tables.Preference, Preference))
@@ -36,7 +38,7 @@ _LOCK = Query(_SELECT.where(_IS_USER).with_for_update(), _to_preference)
 _SAVE = Query(
     update(tables.Preference)
     .where(_IS_USER)
-    .values({name: bindparam(name) for name in ("channel", "phone", "opt_out", "version")})
+    .values({name: bindparam(name) for name in ("channel", "phone", "opt_out", "version", "time_zone")})
 )
 
 
@@ -61,4 +63,5 @@ async def save_preference(uow: UnitOfWork, user_id: UUID, preference: Preference
         phone=preference.phone,
         opt_out=sorted(preference.opt_out),
         version=preference.version,
+        time_zone=preference.time_zone,
     )

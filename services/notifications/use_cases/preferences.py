@@ -9,7 +9,7 @@ from caravan.database import UnitOfWork
 from caravan.errors import InvalidRequest, NotFound
 from services.notifications.client import LatestNotifications, LatestNotificationsRequest, NotificationSummary
 from services.notifications.model import DEFAULT_PREFERENCE, Category, Preference
-from services.notifications.signatures import parse_unsubscribe_token
+from services.notifications.signatures import parse_link_token
 from services.notifications.store import campaigns, notifications, preferences
 from services.notifications.use_cases import NotificationsContext
 
@@ -30,23 +30,29 @@ async def change_preference(
 
 def find_category(context: NotificationsContext, token: str) -> Category | None:
     """What the token of a mail ends; None when it is none of ours."""
-    parsed_token = parse_unsubscribe_token(context.resources.unsubscribe_secret, token)
-    return parsed_token[1] if parsed_token else None
+    link = parse_link_token(context.resources.unsubscribe_secret, token)
+    return None if link is None or link[1] == "preferences" else link[1]
 
 
 async def unsubscribe(context: NotificationsContext, token: str) -> Category:
     """End the messages of a category to the user whose mail carried the token."""
-    parsed_token = parse_unsubscribe_token(context.resources.unsubscribe_secret, token)
-    if parsed_token is None:
+    link = parse_link_token(context.resources.unsubscribe_secret, token)
+    if link is None or link[1] == "preferences":
         raise NotFound(
             "this link to unsubscribe is not one of ours; change your preferences at /v1/users/me/preferences instead"
         )
+    user_id, category = link[0], link[1]
     async with context.database.unit_of_work() as uow:
-        user_id, category = parsed_token
         before = await preferences.lock_preference(uow, user_id)
         if category not in before.opt_out:
             await _save_preference(uow, user_id, before, {"opt_out": before.opt_out | {category}})
     return category
+
+
+def find_preference_owner(context: NotificationsContext, token: str) -> UUID | None:
+    """Whose preferences a mail's link leads to; None when it is none of ours."""
+    link = parse_link_token(context.resources.unsubscribe_secret, token)
+    return link[0] if link and link[1] == "preferences" else None
 
 
 async def _save_preference(uow: UnitOfWork, user_id: UUID, before: Preference, changes: dict[str, Any]) -> Preference:
@@ -55,6 +61,7 @@ async def _save_preference(uow: UnitOfWork, user_id: UUID, before: Preference, c
         changes.get("phone", before.phone),
         frozenset(changes.get("opt_out", before.opt_out)),
         before.version + 1,
+        changes.get("time_zone", before.time_zone),
     )
     if after.channel == "sms" and not after.phone:
         raise InvalidRequest(

@@ -6,7 +6,7 @@ the same key: the provider is called at least once, and a reader sees the same M
 
 import asyncio
 from collections import Counter as Tally
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -30,10 +30,11 @@ from services.notifications.model import (
 from services.notifications.providers.files import SLICE_SIZE
 from services.notifications.providers.protocol import NOT_TRIED, SendResult
 from services.notifications.rendering import RenderedMessage, render_templates
-from services.notifications.signatures import build_unsubscribe_token
-from services.notifications.store import addresses, campaigns, notifications, sending_rate
+from services.notifications.signatures import LinkPurpose, build_link_token
+from services.notifications.store import addresses, notifications, sending_rate
 from services.notifications.use_cases import NotificationsContext, NotificationsResources
 from services.notifications.use_cases.accept import SEND_JOBS
+from services.notifications.use_cases.promotions import prepare_campaigns
 
 T = TypeVar("T")
 
@@ -119,25 +120,36 @@ async def _send_batch(context: NotificationsContext, priority: Priority, limit: 
     )
     if not rows:
         return 0
+    prepared = await prepare_campaigns(context, rows)
+    left_out = {result.id for result in prepared.results}
     by_channel: dict[ChannelName, list[asyncpg.Record]] = {}
     for row in rows:
-        by_channel.setdefault(row["channel"], []).append(row)
+        if row["id"] not in left_out:
+            by_channel.setdefault(row["channel"], []).append(row)
     failpoint.hit("notification.before_send")
     results = await asyncio.gather(
-        *(_send_channel(context, priority, channel, of_channel) for channel, of_channel in by_channel.items())
+        *(
+            _send_channel(context, priority, channel, of_channel, prepared.values)
+            for channel, of_channel in by_channel.items()
+        )
     )
     failpoint.hit("notification.after_send_before_mark")
-    await notifications.save_results(context.database, [result for of_channel in results for result in of_channel])
+    await notifications.save_results(
+        context.database, [*prepared.results, *(result for of_channel in results for result in of_channel)]
+    )
     return len(rows)
 
 
 async def _send_channel(
-    context: NotificationsContext, priority: Priority, channel: ChannelName, rows: list[asyncpg.Record]
+    context: NotificationsContext,
+    priority: Priority,
+    channel: ChannelName,
+    rows: list[asyncpg.Record],
+    contents: Mapping[UUID, Mapping[str, Any]],
 ) -> list[notifications.AttemptResult]:
     """Render a channel's rows and send them through its provider."""
     results: list[SendResult] = [NOT_TRIED] * len(rows)
     messages: dict[int, RenderedMessage] = {}
-    contents = await _find_contents(context, rows)
     for index, row in enumerate(rows):
         try:
             messages[index] = _render_row(context.resources, row, contents.get(row["id"], {}))
@@ -177,18 +189,7 @@ def _count_results(
             histogram.observe(max(0.0, (now - row["created_at"]).total_seconds()))
 
 
-async def _find_contents(context: NotificationsContext, rows: list[asyncpg.Record]) -> dict[UUID, dict[str, str]]:
-    """What the campaigns among these rows say, by row: a text for thousands is kept once."""
-    campaign_ids = {row["id"]: orjson.loads(row["values"])["campaign_id"] for row in rows if row["kind"] == "campaign"}
-    if not campaign_ids:
-        return {}
-    contents = await campaigns.find_contents(
-        context.database, [UUID(campaign_id) for campaign_id in set(campaign_ids.values())]
-    )
-    return {row_id: contents[campaign_id] for row_id, campaign_id in campaign_ids.items()}
-
-
-def _render_row(resources: NotificationsResources, row: asyncpg.Record, content: dict[str, str]) -> RenderedMessage:
+def _render_row(resources: NotificationsResources, row: asyncpg.Record, content: Mapping[str, Any]) -> RenderedMessage:
     kind = KINDS[row["kind"]]
     values = {
         **dict.fromkeys(kind.optional_values),
@@ -198,12 +199,12 @@ def _render_row(resources: NotificationsResources, row: asyncpg.Record, content:
         "base": resources.base_url,
     }
     headers: tuple[tuple[str, str], ...] = ()
-    values["unsubscribe"] = None
-    if kind.category in UNSUBSCRIBABLE and row["user_id"]:
-        token = build_unsubscribe_token(resources.unsubscribe_secret, row["user_id"], kind.category)
-        link = f"{resources.base_url}/v1/notifications/unsubscribe/{token}"
+    values["unsubscribe"] = values["preferences"] = None
+    if row["user_id"] and kind.category != "security":
+        values["preferences"] = _build_link(resources, row["user_id"], "preferences")
+    if row["user_id"] and kind.category in UNSUBSCRIBABLE:
+        values["unsubscribe"] = link = _build_link(resources, row["user_id"], kind.category)
         headers = (("List-Unsubscribe", f"<{link}>"), ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
-        values["unsubscribe"] = link
     subject, text, html = render_templates(kind.name, values)
     return RenderedMessage(
         build_provider_key(row["about"], kind.name, row["resends"]),
@@ -216,6 +217,12 @@ def _render_row(resources: NotificationsResources, row: asyncpg.Record, content:
         row["created_at"],
         headers,
     )
+
+
+def _build_link(resources: NotificationsResources, user_id: UUID, purpose: LinkPurpose) -> str:
+    token = build_link_token(resources.unsubscribe_secret, user_id, purpose)
+    page = "preferences" if purpose == "preferences" else "unsubscribe"
+    return f"{resources.base_url}/v1/notifications/{page}/{token}"
 
 
 async def _send_to_provider(

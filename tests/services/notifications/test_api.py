@@ -24,11 +24,16 @@ async def sent(shop: Shop, about: object, state: str = "sent") -> Any:
 
 async def test_preferences_have_defaults_and_change_by_field(shop: Shop) -> None:
     who = shop.issue_headers()
-    assert (await shop.client.get(ME, headers=who)).json() == {"channel": "email", "phone": None, "opt_out": []}
+    assert (await shop.client.get(ME, headers=who)).json() == {
+        "channel": "email",
+        "phone": None,
+        "opt_out": [],
+        "time_zone": None,
+    }
     changed = await shop.client.patch(ME, json={"phone": "+442079460000", "opt_out": ["alerts"]}, headers=who)
-    assert changed.json() == {"channel": "email", "phone": "+442079460000", "opt_out": ["alerts"]}
+    assert changed.json() == {"channel": "email", "phone": "+442079460000", "opt_out": ["alerts"], "time_zone": None}
     again = await shop.client.patch(ME, json={"channel": "sms"}, headers=who | {"if-match": changed.headers["etag"]})
-    assert again.json() == {"channel": "sms", "phone": "+442079460000", "opt_out": ["alerts"]}
+    assert again.json() == changed.json() | {"channel": "sms"}
     stale = await shop.client.patch(ME, json={"channel": "log"}, headers=who | {"if-match": changed.headers["etag"]})
     assert stale.status_code == 412
     assert (await shop.client.get(ME, headers=who)).json() == again.json()
@@ -45,6 +50,8 @@ async def test_preferences_have_defaults_and_change_by_field(shop: Shop) -> None
         {"opt_out": ["security"]},
         {"opt_out": ["alerts"] * 4},
         {"version": 3},
+        {"time_zone": "Mars/Olympus"},
+        {"time_zone": ""},
     ],
 )
 async def test_preferences_that_make_no_sense_are_refused(shop: Shop, body: dict[str, object]) -> None:
@@ -115,6 +122,45 @@ async def test_the_link_in_a_mail_leads_a_person_to_a_page_that_asks_and_then_un
     for answer in (await shop.client.get(path[:-4] + "AAAA"), await shop.client.post(path[:-4] + "AAAA", data=form)):
         assert answer.status_code == 404
         assert answer.headers["content-type"].startswith("text/html")
+
+
+async def test_the_preferences_link_of_an_orders_mail_leads_to_a_page_that_changes_them_without_a_login(
+    shop: Shop, mailbox: Mailbox
+) -> None:
+    user, order = new_id(), new_id()
+    who = shop.issue_headers(user_id=user)
+    await shop.client.patch(ME, json={"opt_out": ["promotions"]}, headers=who)
+    await shop.send_message("notifications", ORDER_PROCESSED, order_processed(order, user), key=order)
+    await sent(shop, order)
+    (mail,) = mailbox.mails(order)
+    assert "list-unsubscribe" not in mail, "mails about orders are no mailing list"
+    (path,) = re.findall(r"https://shop\.example(/v1/notifications/preferences/[\w-]+)", text_of(mail))
+    assert path in text_of(mail, "html")
+    page = await shop.client.get(path)
+    assert page.status_code == 200
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert page.headers["referrer-policy"] == "no-referrer"
+    assert "<script" not in page.text
+    ticked = re.findall(r'name="(\w+)" value="yes" checked', page.text)
+    assert ticked == ["transactional", "alerts"]
+    assert (await shop.client.get(ME, headers=who)).json()["opt_out"] == ["promotions"], "looking changes nothing"
+    saved = await shop.client.post(path, data={"alerts": "yes", "promotions": "yes"})
+    assert (saved.status_code, re.findall(r'name="(\w+)" value="yes" checked', saved.text)) == (
+        200,
+        ["alerts", "promotions"],
+    )
+    assert (await shop.client.get(ME, headers=who)).json()["opt_out"] == ["transactional"]
+    assert (await shop.client.post(path, data={"alerts": "maybe"})).status_code == 422
+    zone = {"transactional": "yes", "time_zone": "Asia/Tokyo"}
+    assert "<option selected>Asia/Tokyo</option>" in (await shop.client.post(path, data=zone)).text
+    assert (await shop.client.get(ME, headers=who)).json()["time_zone"] == "Asia/Tokyo"
+    assert (await shop.client.post(path, data={"time_zone": "Mars/Olympus"})).status_code == 422
+    assert (await shop.client.post(path)).status_code == 200, "nothing is ticked"
+    assert (await shop.client.get(ME, headers=who)).json()["opt_out"] == ["alerts", "promotions", "transactional"]
+    other = path.replace("/preferences/", "/unsubscribe/")
+    for answer in (await shop.client.get(path[:-4] + "AAAA"), await shop.client.post(path[:-4] + "AAAA")):
+        assert answer.status_code == 404
+    assert (await shop.client.post(other)).status_code == 404, "a link does what it is for, and nothing else"
 
 
 async def test_a_user_sees_their_own_messages_page_by_page_and_nobody_elses(shop: Shop) -> None:

@@ -2,8 +2,11 @@
 
 import email
 import email.policy
+import re
 from datetime import UTC, datetime
 from email.message import EmailMessage
+from html.parser import HTMLParser
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -13,19 +16,21 @@ from hypothesis import strategies as st
 from services.notifications import mime
 from services.notifications.model import (
     KINDS,
+    MONEY_VALUES,
     NotificationKind,
     build_provider_key,
 )
 from services.notifications.rendering import RenderedMessage, format_money, render_templates
 from services.notifications.settings import Settings
-from services.notifications.signatures import build_unsubscribe_token, parse_unsubscribe_token
+from services.notifications.signatures import build_link_token, parse_link_token
 from tests.services.notifications.conftest import text_of
 
 MONEY = {"amount": 1999, "currency": "GBP"}
-EVERYTHING = {
+EVERYTHING: dict[str, Any] = {
     "about": "order-1",
     "base": "https://shop.example",
     "unsubscribe": "https://shop.example/v1/notifications/unsubscribe/x",
+    "preferences": "https://shop.example/v1/notifications/preferences/x",
     "name": "Zoë Ångström",
     "customer_name": "Zoë",
     "total": MONEY,
@@ -41,6 +46,7 @@ EVERYTHING = {
     "days": 3,
     "at": "2026-03-01T10:00:00.123456Z",
     "sku": "MUG",
+    "items": [{"sku": "POT", "name": "Teapot", "rule": "bought_together", "because": "MUG"}],
     "campaign_id": "01990000-0000-7000-8000-000000000000",
 }
 
@@ -59,7 +65,7 @@ def parsed(written: RenderedMessage, sender: str = "Caravan <shop@example.com>")
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 def test_each_kind_renders_with_all_its_values_and_with_only_those_it_needs(kind: NotificationKind) -> None:
-    always = {"about", "base", "unsubscribe"}
+    always = {"about", "base", "unsubscribe", "preferences"}
     for names in ({*kind.required_values, *kind.optional_values}, set(kind.required_values)):
         content = {"subject": "Tea", "text": "Half price."} if kind.name == "campaign" else {}
         values = (
@@ -153,11 +159,11 @@ def test_shown_money_is_the_same_amount(amount: int) -> None:
 
 @given(st.uuids(), st.uuids())
 def test_an_unsubscribe_token_is_for_one_user_and_one_secret(user: UUID, other: UUID) -> None:
-    token = build_unsubscribe_token("secret", user, "alerts")
-    assert parse_unsubscribe_token("secret", token) == (user, "alerts")
-    assert parse_unsubscribe_token("another", token) is None
+    token = build_link_token("secret", user, "alerts")
+    assert parse_link_token("secret", token) == (user, "alerts")
+    assert parse_link_token("another", token) is None
     if other != user:
-        assert token != build_unsubscribe_token("secret", other, "alerts")
+        assert token != build_link_token("secret", other, "alerts")
 
 
 def test_the_providers_key_is_the_pairs_own() -> None:
@@ -174,3 +180,90 @@ def test_a_mail_server_that_is_no_smtp_url_is_refused_at_the_start(monkeypatch: 
     monkeypatch.setenv("NOTIFICATIONS_SMTP_URL", url)
     with pytest.raises(ValueError, match=r"must be a URL that begins with smtp://"):
         Settings()
+
+
+class Reader(HTMLParser):
+    """What a mail says and where its links lead, as a person sees it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text, self.links, self.tags, self._hidden = "", list[str](), list[tuple[str, dict[str, str | None]]](), 0
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        self.text += " "
+        self.tags.append((tag, found))
+        self._hidden += tag in ("style", "title") or "display:none" in (found.get("style") or "")
+        if tag == "a":
+            self.links.append(found["href"] or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._hidden and tag in ("style", "title", "div"):
+            self._hidden -= 1
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.text += data
+
+
+def render_kind(kind: NotificationKind, **changes: Any) -> tuple[str, str, str]:
+    content = {"subject": "Tea", "text": "Half price.\n\nOnly today."} if kind.name == "campaign" else {}
+    return render_templates(kind.name, EVERYTHING | content | changes)
+
+
+MAILED = [kind for kind in KINDS.values() if kind.channel != "log"]
+
+
+@pytest.mark.parametrize("kind", MAILED, ids=lambda kind: kind.name)
+def test_text_and_html_say_the_same_and_lead_to_the_same_places(kind: NotificationKind) -> None:
+    _, text, html = render_kind(kind)
+    reader = Reader()
+    reader.feed(html)
+    assert set(re.findall(r"https://\S+?(?=[.,]?(?:\s|$))", text)) == set(reader.links)
+    names = {*kind.required_values, *kind.optional_values} - {"campaign_id", "link", "parcels", "reason"}
+    shown = {name: str(EVERYTHING[name]) for name in names if isinstance(EVERYTHING[name], str | int)}
+    shown |= {name: format_money(EVERYTHING[name]) for name in names if isinstance(EVERYTHING[name], dict)}
+    shown.pop("at", None)
+    for name, value in shown.items():
+        assert (value in text) == (value in reader.text), name
+    words = set(re.findall(r"\w+", text.rpartition("\n--\n")[0])) - set(re.findall(r"\w+", reader.text))
+    assert words <= set(re.findall(r"\w+", " ".join(reader.links))) | {"x"}, (
+        "the text says nothing that the HTML doesn't"
+    )
+
+
+@pytest.mark.parametrize("kind", MAILED, ids=lambda kind: kind.name)
+def test_a_mail_is_readable_on_a_phone_in_the_dark_and_without_anything_from_outside(kind: NotificationKind) -> None:
+    html = render_kind(kind)[2]
+    reader = Reader()
+    reader.feed(html)
+    meta = {found.get("name"): found.get("content") for tag, found in reader.tags if tag == "meta"}
+    assert (meta["viewport"], meta["color-scheme"]) == ("width=device-width, initial-scale=1", "light dark")
+    assert "@media (prefers-color-scheme: dark)" in html
+    for tag, found in reader.tags:
+        assert tag not in ("script", "link", "iframe", "form", "object"), tag
+        assert not found.get("src") or found.get("alt") is not None, "a picture says in words what it shows"
+        assert tag != "table" or found.get("role") == "presentation", "a table that is no data is not read out as one"
+        width = re.search(r"(?<!-)width:(\d+)px", found.get("style") or "")
+        assert not width and not (found.get("width") or "").isdigit(), "nothing is wider than a phone"
+    assert "url(" not in html and "@import" not in html
+    assert len(html.encode()) < 8_000, "mail readers cut long mails"
+
+
+@pytest.mark.parametrize("kind", MAILED, ids=lambda kind: kind.name)
+def test_no_value_of_a_mail_becomes_markup(kind: NotificationKind) -> None:
+    evil = "<img src=x onerror=alert(1)>\"'&"
+    names = {*kind.required_values, *kind.optional_values} - MONEY_VALUES - {"parcels", "campaign_id", "items"}
+    changes: dict[str, Any] = dict.fromkeys(names, evil) | {"parcels": [{"sku": evil, "quantity": 1}]}
+    if kind.name == "campaign":
+        changes |= {"subject": evil, "text": evil, "items": [{"name": evil, "rule": evil}]}
+    reader = Reader()
+    reader.feed(render_kind(kind, **changes)[2])
+    assert "img" not in [tag for tag, _ in reader.tags]
+    assert not [found for _, found in reader.tags if "onerror" in found]
+
+
+def test_a_security_mail_has_no_link_to_preferences_and_all_others_have() -> None:
+    for kind in MAILED:
+        link = None if kind.category == "security" else EVERYTHING["preferences"]
+        assert ("Choose which mails" in render_kind(kind, preferences=link)[2]) == (kind.category != "security")

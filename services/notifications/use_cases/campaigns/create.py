@@ -11,7 +11,8 @@ from services.notifications.schemas import CampaignRequest
 from services.notifications.store import campaigns
 from services.notifications.store.campaigns import Campaign
 from services.notifications.use_cases import NotificationsContext
-from services.notifications.use_cases.campaigns.schedule import enqueue_run_job
+from services.notifications.use_cases.campaigns.local_time import compute_local_start
+from services.notifications.use_cases.campaigns.schedule import enqueue_run_job, get_schedule_zone
 
 
 async def create_campaign(
@@ -21,7 +22,7 @@ async def create_campaign(
     now = context.clock()
     schedule = _parse_schedule(request)
     _check_times(request, now)
-    first_run_at = schedule.compute_next_time(now) if schedule else request.send_at or now
+    first_run_at = schedule.compute_next_time(now) if schedule else _compute_start(request, now)
     campaign = Campaign(
         id=new_id(),
         name=request.name,
@@ -34,6 +35,8 @@ async def create_campaign(
         stopped=False,
         created_by=actor,
         created_at=now,
+        local_time=request.local_time,
+        with_recommendations=request.with_recommendations,
     )
     await campaigns.insert_campaign(uow, campaign)
     record_audit(uow, "campaign.created", f"campaign:{campaign.id}", name=request.name)
@@ -52,12 +55,28 @@ def _parse_schedule(request: CampaignRequest) -> Cron | None:
     if request.send_at is not None:
         raise _build_invalid("send_at", "give it for one run, or `cron` for many, not both")
     try:
-        schedule = Cron(request.cron, request.time_zone)
+        schedule = Cron(request.cron, get_schedule_zone(request))
     except ValueError as error:
         raise _build_invalid("cron", str(error)) from None
     if not request.cron.split()[0].isdigit():
         raise _build_invalid("cron", "at most once an hour: the minute must be a number")
     return schedule
+
+
+def _compute_start(request: CampaignRequest, now: datetime) -> datetime:
+    """When a campaign without cron starts. Raises InvalidRequest when its local time has passed somewhere."""
+    if not request.local_time:
+        return request.send_at or now
+    if request.send_at is None:
+        raise _build_invalid("local_time", "needs `send_at` or `cron`: the time of day at which it should come")
+    start = compute_local_start(request.send_at, request.time_zone)
+    if start < now:
+        earliest = request.send_at + (now - start)
+        raise _build_invalid(
+            "send_at",
+            f"has passed where it is UTC+14; {format_rfc3339(earliest)} is the earliest for all",
+        )
+    return start
 
 
 def _build_invalid(field: str, rule: str) -> InvalidRequest:

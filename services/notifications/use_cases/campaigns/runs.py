@@ -11,13 +11,15 @@ from caravan.clock import make_lowest_id, new_id
 from caravan.errors import MessageRejected
 from caravan.jobs import Cron, Job
 from caravan.telemetry import log
-from services.notifications.model import DEFAULT_PREFERENCE, KINDS, NotificationRequest, validate_request
+from services.notifications.model import DEFAULT_PREFERENCE, KINDS, NotificationRequest, Preference, validate_request
 from services.notifications.store import addresses, campaigns, notifications, preferences
 from services.notifications.store.campaigns import Campaign, WritingRun
+from services.notifications.store.notifications import NotificationRow
 from services.notifications.store.recipients import Audience, CampaignRecipient, count_recipients, fetch_recipients
 from services.notifications.use_cases import NotificationsContext
 from services.notifications.use_cases.accept import SEND_JOBS, to_row
-from services.notifications.use_cases.campaigns.schedule import compute_occurrences, enqueue_run_job
+from services.notifications.use_cases.campaigns.local_time import compute_local_due, parse_quiet_hours
+from services.notifications.use_cases.campaigns.schedule import compute_occurrences, enqueue_run_job, get_schedule_zone
 
 CHUNK_SIZE = 500
 
@@ -42,7 +44,7 @@ async def _start_due_runs(context: NotificationsContext, campaign_id: UUID) -> N
         campaign = await campaigns.lock_campaign(uow, campaign_id)
         if campaign is None or campaign.stopped or campaign.next_at is None or campaign.next_at > now:
             return
-        schedule = Cron(campaign.cron, campaign.time_zone) if campaign.cron else None
+        schedule = Cron(campaign.cron, get_schedule_zone(campaign)) if campaign.cron else None
         due_runs, next_at = compute_occurrences(campaign.next_at, schedule, now)
         for at, is_missed in due_runs:
             recipients = 0 if is_missed else await count_recipients(uow, _build_audience(campaign, now))
@@ -83,19 +85,40 @@ async def _write_chunk(context: NotificationsContext, run_id: UUID) -> tuple[int
         recipients = await fetch_recipients(uow, _build_audience(run, run.started_at), run.position, CHUNK_SIZE)
         preferences_by_user = await preferences.find_preferences(uow, [recipient.user_id for recipient in recipients])
         undeliverable = await addresses.find_undeliverable(uow, [recipient.email for recipient in recipients])
-        rows = [
-            to_row(request, preferences_by_user.get(request.user_id, DEFAULT_PREFERENCE), run_id)
-            for request in _build_requests(run, recipients, undeliverable)
-            if request.user_id
-        ]
-        if rows:
-            await notifications.insert_notifications(uow, rows, context.clock())
-            uow.run_after_commit(partial(context.jobs.enqueue_soon, SEND_JOBS["bulk"]))
+        rows_by_due = _group_by_due(
+            context,
+            run,
+            [
+                (request, preferences_by_user.get(request.user_id, DEFAULT_PREFERENCE))
+                for request in _build_requests(run, recipients, undeliverable)
+                if request.user_id
+            ],
+        )
+        for due_at, rows in sorted(rows_by_due.items()):
+            await notifications.insert_notifications(uow, rows, context.clock(), due_at)
+        uow.run_after_commit(partial(context.jobs.enqueue_soon, SEND_JOBS["bulk"]))
         position = recipients[-1].user_id if recipients else None
         await campaigns.advance_run(
             uow, run_id, position, len(recipients), context.clock(), is_complete=len(recipients) < CHUNK_SIZE
         )
         return (len(recipients), run.written + len(recipients), run.recipients) if recipients else None
+
+
+def _group_by_due(
+    context: NotificationsContext, run: WritingRun, requests: Sequence[tuple[NotificationRequest, Preference]]
+) -> dict[datetime, list[NotificationRow]]:
+    """The messages of a chunk by when they are due: now, or at their time where the recipient lives, and after the
+    quiet hours there.
+    """
+    now, quiet = context.clock(), context.settings.quiet_hours
+    rows: dict[datetime, list[NotificationRow]] = {}
+    for request, preference in requests:
+        zone = preference.time_zone or run.time_zone
+        due_at = max(now, compute_local_due(run.due_at, zone)) if run.local_time else now
+        if quiet:
+            due_at = parse_quiet_hours(quiet).find_end(due_at, zone) or due_at
+        rows.setdefault(due_at, []).append(to_row(request, preference, run.id))
+    return rows
 
 
 def _build_requests(

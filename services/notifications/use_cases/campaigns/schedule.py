@@ -7,8 +7,11 @@ from uuid import UUID
 
 from caravan.database import UnitOfWork
 from caravan.jobs import Cron, JobRequest, JobsUnavailable
+from services.notifications.schemas import CampaignRequest
 from services.notifications.store import campaigns
+from services.notifications.store.campaigns import Campaign
 from services.notifications.use_cases import NotificationsContext
+from services.notifications.use_cases.campaigns.local_time import FIRST_ZONE
 
 CAMPAIGN_JOB = "notifications.campaign-send"
 MISSED_AFTER = timedelta(hours=1)
@@ -17,6 +20,11 @@ STALLED_AFTER = timedelta(seconds=15)
 """A run that has not moved for so long has lost its job."""
 MAX_MISSED = 100
 MAX_SCHEDULED = 1000
+
+
+def get_schedule_zone(campaign: Campaign | CampaignRequest) -> str:
+    """The zone in which a campaign's cron spec is read: in local time, where each time of day comes first."""
+    return FIRST_ZONE if campaign.local_time else campaign.time_zone
 
 
 def enqueue_run_job(context: NotificationsContext, uow: UnitOfWork, campaign_id: UUID, at: datetime) -> None:

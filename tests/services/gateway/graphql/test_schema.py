@@ -24,6 +24,7 @@ NO_MUTATION = {
     "POST /v1/auth/verification/page": "a form of a page that a mail links to",
     "DELETE /v1/notifications/undeliverable-addresses/{address}": "of who looks after the mail server",
     "POST /v1/notifications/bounces": "what a mail provider reports, signed",
+    "POST /v1/notifications/preferences/{token}": "a form of a page that a mail links to",
     "POST /v1/notifications/unsubscribe/{token}": "one click of a mail reader (RFC 8058)",
 }
 NO_QUERY = {
@@ -31,6 +32,7 @@ NO_QUERY = {
     "GET /.well-known/openid-configuration": "for clients of OpenID Connect",
     "GET /v1/auth/password-reset/page": "a page",
     "GET /v1/auth/verification/page": "a page",
+    "GET /v1/notifications/preferences/{token}": "a page",
     "GET /v1/notifications/undeliverable-addresses": "of who looks after the mail server",
     "GET /v1/notifications/unsubscribe/{token}": "a page",
     "GET /v1/orders/{order_id}/events": "a live stream",
