@@ -150,6 +150,8 @@ class Service:
     operations: tuple[BoundOperation, ...] = ()
     caches: tuple[Cache, ...] = ()
     settings: type[BaseSettings] | None = None
+    websocket_path: str = ""
+    """Where clients may ask for a WebSocket, at the port that they reach."""
     periodic_tasks: tuple[PeriodicTask, ...] = ()
     jobs: Jobs | None = None
     projections: "Mapping[str, Rebuild | ReadModel]" = field(default_factory=dict)

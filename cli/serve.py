@@ -121,6 +121,7 @@ async def serve(
             limit_connections(
                 kernel_settings, process.contexts["gateway"].settings.trusted_networks if has_gateway else None
             ),
+            websocket_path=next((service.websocket_path for service in services if service.websocket_path), ""),
         )
         handle_signals(server.stop)
         serve_task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -3,19 +3,17 @@ number of connections, which httptools has none of.
 """
 
 from asyncio import TimerHandle, Transport
-from collections import Counter
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httptools
-import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from caravan.errors import TYPE_BASE
-from caravan.http.client_ip import Networks, get_network, is_within
-from caravan.telemetry import log, new_traceparent
+from caravan.runtime.connection_limits import MAX_HEAD_BYTES, ConnectionLimits
+from caravan.runtime.connection_problems import build_response
+from caravan.runtime.websocket import BoundedWebSocket
+from caravan.telemetry import log
 
-MAX_HEAD_BYTES = 32 * 1024
 _MAX_HEADERS = 100
 HEAD_SECONDS = 10.0
 """How long a head may take to come, from the connection's opening or from the head's first byte."""
@@ -29,27 +27,14 @@ _MAX_PIPELINED = 32
 """Requests that may wait on one connection for the answers to those before them: each costs more memory than its few
 bytes say.
 """
-GATEWAY_HEAD_BYTES = 8 * 1024
-"""What a gateway adds to a head on the way to a service."""
-
-
-@dataclass(slots=True)
-class ConnectionLimits:
-    """Of all connections of a listener. `exempt_networks`: peers that may have any number of them, such as proxies
-    before us; without `max_per_address` all may.
-    """
-
-    max_connections: int
-    max_per_address: int | None = None
-    exempt_networks: Networks = ()
-    max_head_bytes: int = MAX_HEAD_BYTES
-    count_by_address: Counter[str] = field(default_factory=Counter)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    def __init__(self, *args: Any, limits: ConnectionLimits, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, limits: ConnectionLimits, websocket_path: str = "", **kwargs: Any) -> None:
+        """`websocket_path`: the one path where a request may ask for a WebSocket."""
         super().__init__(*args, **kwargs)
         self._limits = limits
+        self._websocket_path = websocket_path.encode()
         self._address: str | None = None
         self._unparsed_bytes = 0
         """Bytes since the parser last had something whole: a head, a part of a body."""
@@ -67,31 +52,26 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.connections) > limits.max_connections:
             self._refuse_connection(503, "Unavailable", "too many connections are open; try again")
             return
-        peer = self.client[0] if self.client else ""
-        if limits.max_per_address is not None and not (
-            limits.exempt_networks and is_within(peer, limits.exempt_networks)
-        ):
-            self._address = get_network(peer)
-            limits.count_by_address[self._address] += 1
-            if limits.count_by_address[self._address] > limits.max_per_address:
-                self._refuse_connection(
-                    429, "Too many requests", "too many connections are open from this address; close some"
-                )
-                return
+        self._address = limits.find_counted_address(self.client[0] if self.client else "")
+        if self._address is not None and not limits.add_connection(self._address):
+            self._refuse_connection(
+                429, "Too many requests", "too many connections are open from this address; close some"
+            )
+            return
         self._head_started_at = self.loop.time()
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._check_head_deadline)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._cancel_timers()
+        self.pipeline.clear()
+        self._disconnect_running()
+        self._limits.remove_connection(self._address)
+
+    def _cancel_timers(self) -> None:
         for timer in (self._head_timer, self._write_timer):
             if timer is not None:
                 timer.cancel()
-        self.pipeline.clear()
-        self._disconnect_running()
-        if self._address is not None:
-            self._limits.count_by_address[self._address] -= 1
-            if not self._limits.count_by_address[self._address]:
-                del self._limits.count_by_address[self._address]
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
@@ -110,19 +90,61 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # There is no other protocol here, so that it is an ordinary request: read once more, without the offer,
-            # which ends the parser's work.
             rest = data[upgrade.args[0] :]
             self._is_upgrading = False
-            if not self._is_refused:
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the server's own
-                self._feed_parser(self._rebuild_head() + rest)
+            if self._is_refused:
+                return
+            if self._is_for_websocket():
+                self._open_websocket(rest)
+                return
+            # There is no other protocol here, so that it is an ordinary request: read once more, without the offer,
+            # which ends the parser's work.
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the server's own
+            self._feed_parser(self._rebuild_head(without=b"upgrade") + rest)
 
-    def _rebuild_head(self) -> bytes:
+    def _rebuild_head(self, *, without: bytes = b"") -> bytes:
         lines = [b"%s %s HTTP/1.1" % (self.scope["method"].encode(), self.url)]
-        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != without]
         return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def _is_for_websocket(self) -> bool:
+        return (
+            self._websocket_path != b""
+            and self.url.partition(b"?")[0] == self._websocket_path
+            and self.scope["method"] == "GET"
+            and any(name == b"upgrade" and value.lower() == b"websocket" for name, value in self.headers)
+        )
+
+    def _open_websocket(self, rest: bytes) -> None:
+        """Give the connection to the other protocol, which reads the head once more."""
+        if b"?" in self.url:
+            self._refuse_connection(
+                400, "Bad request", "the address of a WebSocket takes no query: what stands in addresses is logged"
+            )
+            return
+        if rest or (self.cycle is not None and not self.cycle.response_complete):
+            self._refuse_connection(
+                400, "Bad request", "before the answer to its handshake, a WebSocket sends nothing else"
+            )
+            return
+        protocol = BoundedWebSocket(
+            self.config,
+            self.server_state,
+            self.app_state,
+            unread_seconds=UNREAD_SECONDS,
+            on_lost=partial(self._limits.remove_connection, self._address),
+        )
+        protocol.connection_made(self.transport)
+        protocol.data_received(self._rebuild_head())
+        if not protocol.handshake_initiated:
+            self.connections.discard(protocol)
+            self.send_400_response("")
+            return
+        self.connections.discard(self)
+        self._cancel_timers()
+        self._unparsed_bytes = 0
+        self.transport.set_protocol(protocol)
 
     def _check_unfinished_head(self, size: int) -> None:
         if self._unparsed_bytes > self._limits.max_head_bytes:
@@ -152,12 +174,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._is_refused:
             return
-        if self.parser.should_upgrade():
-            self.scope["method"] = self.parser.get_method().decode("ascii")
-            self._is_upgrading = self.scope["method"] != "CONNECT"
-            if not self._is_upgrading:
-                self._refuse_connection(405, "Method not allowed", "this is no proxy")
-            return
         if len(self.pipeline) >= _MAX_PIPELINED:
             self._refuse_connection(
                 429, "Too many requests", f"at most {_MAX_PIPELINED} requests wait on one connection"
@@ -167,6 +183,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unparsed_bytes > self._limits.max_head_bytes and self._measure_head() > self._limits.max_head_bytes
         ):
             self._refuse_head()
+            return
+        if self.parser.should_upgrade():
+            self.scope["method"] = self.parser.get_method().decode("ascii")
+            self._is_upgrading = self.scope["method"] != "CONNECT"
+            if not self._is_upgrading:
+                self._refuse_connection(405, "Method not allowed", "this is no proxy")
             return
         self._unparsed_bytes = 0
         if not self.url.startswith((b"/", b"*")):
@@ -262,29 +284,9 @@ class BoundedProtocol(HttpToolsProtocol):
             is_answering = False  # it is this very request that is not sound
             self._disconnect_running()
         if not is_answering:
-            self.transport.write(_build_problem(status, title, detail))
+            self.transport.write(build_response(status, title, detail))
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             self.loop.call_later(_CLOSE_DELAY_SECONDS, self.transport.abort)
         else:
             self.transport.abort()
-
-
-def _build_problem(status: int, title: str, detail: str) -> bytes:
-    trace_id = new_traceparent()[3:35]
-    document = {
-        "type": TYPE_BASE + title.lower().replace(" ", "-"),
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": "",
-        "trace_id": trace_id,
-    }
-    body = orjson.dumps(document)
-    retry = b"retry-after: 1\r\n" if status in (429, 503) else b""
-    fields = (
-        b"content-type: application/problem+json\r\nx-content-type-options: nosniff\r\ncache-control: "
-        b"no-store\r\nx-request-id: %s\r\n"
-    )
-    head = fields % trace_id.encode() + b"%scontent-length: %d\r\nconnection: close\r\n\r\n" % (retry, len(body))
-    return STATUS_LINE[status] + head + body

@@ -16,7 +16,8 @@ import uvicorn
 
 from caravan.http import App
 from caravan.http.client_ip import Networks
-from caravan.runtime.connections import GATEWAY_HEAD_BYTES, MAX_HEAD_BYTES, BoundedProtocol, ConnectionLimits
+from caravan.runtime.connection_limits import GATEWAY_HEAD_BYTES, MAX_HEAD_BYTES, ConnectionLimits
+from caravan.runtime.connections import BoundedProtocol
 from caravan.settings import Settings
 
 _MAX_OPEN_FILES = 65_536
@@ -56,7 +57,7 @@ class Server(uvicorn.Server):
         yield
 
 
-def create_server(app: App, kernel_settings: Settings, limits: ConnectionLimits) -> Server:
+def create_server(app: App, kernel_settings: Settings, limits: ConnectionLimits, *, websocket_path: str = "") -> Server:
     return Server(
         uvicorn.Config(
             app,
@@ -66,8 +67,8 @@ def create_server(app: App, kernel_settings: Settings, limits: ConnectionLimits)
             interface="asgi3",
             server_header=False,
             proxy_headers=False,
-            http=partial(BoundedProtocol, limits=limits),  # type: ignore[arg-type]  # whatever makes a protocol will do
-            ws="none",
+            http=partial(BoundedProtocol, limits=limits, websocket_path=websocket_path),  # type: ignore[arg-type]  # whatever makes a protocol will do
+            ws="none",  # the protocol makes its WebSockets itself
             timeout_graceful_shutdown=int(kernel_settings.drain_seconds),
         )
     )

@@ -74,6 +74,7 @@ def configure_logs(level: str, log_format: str) -> None:
         "asyncio",
         "fontTools",
         "fpdf",
+        "websockets",
         "aiokafka",
         "aio_pika",
         "aiormq",

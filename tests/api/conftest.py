@@ -14,7 +14,8 @@ import pytest
 from caravan.clock import new_id, utc_now
 from caravan.derivation import derive_secret
 from caravan.runtime import Backends
-from caravan.runtime.connections import BoundedProtocol, ConnectionLimits
+from caravan.runtime.connection_limits import ConnectionLimits
+from caravan.runtime.connections import BoundedProtocol
 from services.registry import SERVICES
 from tests.services.gateway.stand_ins import listening
 from tests.support.program import ADDRESS

@@ -12,14 +12,18 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from caravan.runtime import connections
-from caravan.runtime.connections import BoundedProtocol, ConnectionLimits
+from caravan.runtime.connection_limits import ConnectionLimits
+from caravan.runtime.connections import BoundedProtocol
 from tests.services.gateway.stand_ins import listening
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers with the number of header fields; `/large` with more than any buffer holds; `/late` after the body has
-    come; `/body` and `/host` with these; `/live` until the client has gone.
+    come; `/body` and `/host` with these; `/live` until the client has gone. A WebSocket gets its messages back.
     """
+    if scope["type"] == "websocket":
+        await _echo(receive, send)
+        return
     whole = b""
     if scope["path"] in ("/late", "/body"):
         message: Message = {"more_body": True}
@@ -42,7 +46,25 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+SOCKET_PATH = "/socket"
 LIVE: set[object] = set()
+ENDS: list[Message] = []
+"""The last message of each WebSocket."""
+
+
+async def _echo(receive: Receive, send: Send) -> None:
+    """Until the client leaves or the server stops; `flood` is answered with more than any buffer holds."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    try:
+        while (message := await receive())["type"] == "websocket.receive":
+            text = message.get("text") or ""
+            for _ in range(20_000 if text == "flood" else 1):
+                await send({"type": "websocket.send", "text": text * (1000 if text == "flood" else 1)})
+        ENDS.append(message)
+        await send({"type": "websocket.close", "code": message["code"]})
+    except OSError:
+        ENDS.append({"type": "gone"})
 
 
 async def _live(receive: Receive, send: Send) -> None:
@@ -87,7 +109,7 @@ class Server:
 @asynccontextmanager
 async def serve_app(bounds: ConnectionLimits) -> AsyncIterator[Server]:
     async with (
-        listening(app, http=partial(BoundedProtocol, limits=bounds)) as url,
+        listening(app, http=partial(BoundedProtocol, limits=bounds, websocket_path=SOCKET_PATH)) as url,
         httpx2.AsyncClient(base_url=url, trust_env=False) as client,
     ):
         yield Server(client.base_url.host, client.base_url.port or 0, bounds, client)
@@ -98,6 +120,7 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     """An application behind the connections' bounds, with short times."""
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
     monkeypatch.setattr(connections, "UNREAD_SECONDS", 0.5)
+    ENDS.clear()
     async with serve_app(ConnectionLimits(max_connections=1000, max_per_address=1000)) as made:
         yield made
 

@@ -11,7 +11,8 @@ import pytest
 
 from caravan.http.streams import EVENT_STREAM_TYPE, EventStream
 from caravan.runtime import connections
-from caravan.runtime.connections import BoundedProtocol, ConnectionLimits
+from caravan.runtime.connection_limits import ConnectionLimits
+from caravan.runtime.connections import BoundedProtocol
 from tests.services.gateway.stand_ins import listening
 
 

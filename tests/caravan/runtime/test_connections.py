@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from caravan.runtime.connections import ConnectionLimits
+from caravan.runtime.connection_limits import ConnectionLimits
 from tests.support.raw_server import GET, Server, check_refused, serve_app
 from tests.support.shop import wait_until
 

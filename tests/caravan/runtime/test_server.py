@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from caravan.runtime.connections import GATEWAY_HEAD_BYTES, MAX_HEAD_BYTES, ConnectionLimits
+from caravan.runtime.connection_limits import GATEWAY_HEAD_BYTES, MAX_HEAD_BYTES, ConnectionLimits
 from caravan.runtime.server import (
     ListenError,
     create_server,
