@@ -23,6 +23,7 @@ from caravan.http.middleware import (
     Send,
     derive_forwarder_key,
     is_task_exit,
+    refuse_repeated_headers,
 )
 from caravan.http.pagination import (
     CursorParameter,
@@ -94,6 +95,7 @@ __all__ = [
     "make_page_response",
     "make_problem_response",
     "parse_text_part",
+    "refuse_repeated_headers",
     "remember_read",
     "render_html_page",
     "render_page",

@@ -49,6 +49,7 @@ _SINGLE_HEADERS = (
     b"idempotency-key",
     b"if-match",
     b"last-event-id",
+    b"origin",
     b"x-caravan-forwarder",
     b"x-forwarded-host",
     b"x-forwarded-proto",
@@ -66,8 +67,8 @@ def derive_forwarder_key(secret: str) -> bytes:
     return derive_secret(secret, "forwarder").encode()
 
 
-def _refuse_repeated_headers(headers: list[tuple[bytes, bytes]]) -> None:
-    """Of two, one reader would take the first and another the last."""
+def refuse_repeated_headers(headers: list[tuple[bytes, bytes]]) -> None:
+    """Of two, one reader would take the first and another the last. Raises BadRequest."""
     for name in _SINGLE_HEADERS:
         if sum(header[0] == name for header in headers) > 1:
             raise BadRequest(f"the header {name.decode()} is there more than once; send it once")
@@ -135,7 +136,7 @@ class RequestMiddleware:
         with telemetry.start_span(f"{scope['method']} {self.service}", SpanKind.SERVER, parent=parent):
             try:
                 if len(headers) != len(scope["headers"]):
-                    _refuse_repeated_headers(scope["headers"])
+                    refuse_repeated_headers(scope["headers"])
                 if BODY_BOUNDED in scope:
                     await self.app(scope, receive, send_response)
                 else:

@@ -1,7 +1,8 @@
-"""Lets a request through: finds its public route, counts it against the limit there, and notes who is refused.
+"""Lets a request through: finds its client, its public route and its caller, counts it against the limit there, and
+notes who is refused.
 
-`app.py` asks it for each request of a client, and `graphql/service_calls.py` for each call that an operation makes, so
-that the rules of a routing snapshot hold for both alike.
+`app.py` asks it for each request of a client, `graphql/` for each socket, each operation on one, and each call that an
+operation makes, so that the rules of a routing snapshot hold for all alike.
 """
 
 import re
@@ -13,19 +14,35 @@ from caravan.discovery.routing_snapshot import RateLimit
 from caravan.discovery.routing_snapshot import Route as Rule
 from caravan.errors import BadRequest, NotFound, ServiceUnavailable, Unauthorized
 from caravan.http import Scope
-from caravan.http.client_ip import get_network
+from caravan.http.client_ip import Networks, get_network, resolve_client_ip
 from caravan.refusals import ANONYMOUS
-from services.gateway.limits import RateClass, TokenLease
+from services.gateway.limits import RateClass, RateClasses, TokenLease
 from services.gateway.routing.rules import RouteMatch
-from services.gateway.use_cases import GatewayResources
+from services.gateway.use_cases import GatewayContext
 
 REFUSED = Counter("caravan_gateway_refused_total", "Requests refused for want of a right", ["status"])
 HOST_PATTERN = re.compile(rb"([A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 
 
 class Admission:
-    def __init__(self, resources: GatewayResources) -> None:
-        self._resources = resources
+    def __init__(self, context: GatewayContext) -> None:
+        self._verifier = context.verifier
+        self._resources = context.resources
+        self._trusted_networks: Networks = context.settings.trusted_networks
+
+    def find_client(self, scope: Scope) -> tuple[str, str]:
+        """Its address and the scheme that it used: those of the connection, or what a trusted proxy says."""
+        peer = scope["client"][0] if scope.get("client") else "unknown"
+        scheme: str = scope["scheme"]
+        if not self._trusted_networks:
+            return peer, scheme
+        headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            headers[name] = headers[name] + b"," + value if name in headers else value
+        forwarded = headers.get(b"x-forwarded-for", b"").decode("latin-1")
+        address = resolve_client_ip(peer, forwarded, self._trusted_networks)
+        forwarded_scheme = headers.get(b"x-forwarded-proto", b"").decode("latin-1")
+        return address, forwarded_scheme if address != peer and forwarded_scheme in ("http", "https") else scheme
 
     async def match_route(self, path: str, method: str, host: str) -> RouteMatch:
         """Raises NotFound for a path that is not public, and ServiceUnavailable while that is not known."""
@@ -40,6 +57,33 @@ class Admission:
                 retry_after=2,
             )
         raise NotFound(f"nothing is served at {path}; GET /docs lists what is")
+
+    async def identify_caller(
+        self, rule: Rule, rate_class: RateClass, peer: str, authorization_header: str | None, *, may_wait: bool = False
+    ) -> Caller | None:
+        """By the token. With a bad one the request counts, too. `may_wait`: a missing one may still come. Raises
+        Unauthorized.
+        """
+        header = authorization_header if rule.auth != "None" else None
+        try:
+            if header is not None:
+                return await self._verify_caller(header, rate_class)
+            if not may_wait:
+                require_token(rule)
+        except Unauthorized:
+            await self._resources.rate_limiter.take_token(rate_class, get_network(peer))
+            raise
+        return None
+
+    async def _verify_caller(self, authorization_header: str, rate_class: RateClass) -> Caller | None:
+        scheme, _, token = authorization_header.partition(" ")
+        if scheme.lower() == "basic" and rate_class.name == RateClasses.AUTH_CLASS:
+            return None  # a client shows its secret to the token endpoint
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthorized("send the access token as `Authorization: Bearer <token>`")
+        caller = await self._verifier.verify(token.strip())
+        await self._resources.sessions.require_open(caller)
+        return caller
 
     async def count_request(
         self, rule: Rule, rate_class: RateClass, peer: str, caller: Caller | None

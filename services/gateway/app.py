@@ -12,21 +12,20 @@ from fastapi.routing import APIRoute
 
 from caravan.auth import Caller
 from caravan.client import authorization
-from caravan.discovery.routing_snapshot import Route as Rule
 from caravan.errors import Unauthorized
 from caravan.faults import FAILURE_STATUSES, FAULT_HEADER
 from caravan.http import App, Receive, RequestMiddleware, Scope, Send, create_app, format_allow_header
-from caravan.http.client_ip import Networks, get_network, resolve_client_ip
+from caravan.http.client_ip import get_network
 from caravan.refusals import REFUSAL_STATUSES, extract_reason
 from services.gateway.admin import dead_letters, job_admin
-from services.gateway.admission import Admission, read_host, require_token
+from services.gateway.admission import Admission, read_host
 from services.gateway.api import router
 from services.gateway.console import routes as console_routes
 from services.gateway.console.setup import build_console
 from services.gateway.graphql import api as graph_api
-from services.gateway.graphql.query_answers import QueryAnswers
-from services.gateway.graphql.setup import build_executor
-from services.gateway.limits import RateClass, RateClasses, TokenLease
+from services.gateway.graphql.handshake import SocketHandshake
+from services.gateway.graphql.setup import build_graph
+from services.gateway.limits import RateClass, TokenLease
 from services.gateway.reference.documents import ApiReference
 from services.gateway.routing.dispatch import Dispatcher, ForwardRequest
 from services.gateway.routing.forwarding import build_onward_headers
@@ -49,12 +48,11 @@ def build_app(context: GatewayContext) -> App:
         for route in (*router.routes, *graph_api.router.routes, *console_routes.router.routes)
         if isinstance(route, APIRoute) and not route.include_in_schema
     )
-    own.state.graph = build_executor(context.settings)
-    own.state.query_answers = QueryAnswers(own.state.graph, context.cache)
+    dispatcher, admission = Dispatcher(context, own), Admission(context)
+    own.state.graph = build_graph(context, admission, dispatcher)
     own.state.system = SystemStatusReader(context)
-    own.state.dispatcher = Dispatcher(context, own)
-    own.state.admission = Admission(context.resources)
-    middleware = RequestMiddleware(GatewayApp(context, own.state.dispatcher, own.state.admission), OWN_SERVICE)
+    serve_socket = SocketHandshake(own.state.graph)
+    middleware = RequestMiddleware(GatewayApp(context, dispatcher, admission, serve_socket), OWN_SERVICE)
     middleware.fastapi = own
     own.state.console = build_console(context, middleware)
     return middleware
@@ -63,27 +61,28 @@ def build_app(context: GatewayContext) -> App:
 class GatewayApp:
     """Pure ASGI: what it costs is paid by every request."""
 
-    def __init__(self, context: GatewayContext, dispatcher: Dispatcher, admission: Admission) -> None:
+    def __init__(
+        self, context: GatewayContext, dispatcher: Dispatcher, admission: Admission, serve_socket: App
+    ) -> None:
         self._context = context
         self._dispatcher = dispatcher
         self._admission = admission
-        self._trusted_networks: Networks = context.settings.trusted_networks
+        self._serve_socket = serve_socket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "websocket":
+            await self._serve_socket(scope, receive, send)
             return
         resources = self._context.resources
         match = await self._admission.match_route(scope["path"], scope["method"], read_host(scope))
         scope["route_template"] = match.template
-        peer = scope["client"][0] if scope.get("client") else "unknown"
-        scheme = scope["scheme"]
-        if self._trusted_networks:
-            peer, scheme = self._resolve_client(scope, peer)
+        peer, scheme = self._admission.find_client(scope)
         rate_class = resources.rate_classes.choose_class(scope["method"], match.template)
         caller: Caller | None = None
         operation = f"{scope['method']} {match.template}"
         try:
-            rate_class, lease, caller = await self._admit_request(match.rule, rate_class, peer)
+            caller = await self._admission.identify_caller(match.rule, rate_class, peer, authorization.get())
+            rate_class, lease = await self._admission.count_request(match.rule, rate_class, peer, caller)
             headers = build_onward_headers(
                 scope["headers"], address=peer, scheme=scheme, authorization=authorization.get()
             )
@@ -99,44 +98,6 @@ class GatewayApp:
         except Unauthorized as refused:
             self._admission.note_refusal(operation, peer, caller, refused.status, refused.detail)
             raise
-
-    async def _admit_request(
-        self, rule: Rule, rate_class: RateClass, peer: str
-    ) -> tuple[RateClass, TokenLease, Caller | None]:
-        """Check the token and count the request, also with a bad token."""
-        authorization_header = authorization.get() if rule.auth != "None" else None
-        caller: Caller | None = None
-        try:
-            if authorization_header is not None:
-                caller = await self._verify_caller(authorization_header, rate_class)
-            else:
-                require_token(rule)
-        except Unauthorized:
-            await self._context.resources.rate_limiter.take_token(rate_class, get_network(peer))
-            raise
-        return *await self._admission.count_request(rule, rate_class, peer, caller), caller
-
-    async def _verify_caller(self, authorization_header: str, rate_class: RateClass) -> Caller | None:
-        scheme, _, token = authorization_header.partition(" ")
-        if scheme.lower() == "basic" and rate_class.name == RateClasses.AUTH_CLASS:
-            return None  # a client shows its secret to the token endpoint
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthorized("send the access token as `Authorization: Bearer <token>`")
-        caller = await self._context.verifier.verify(token.strip())
-        await self._context.resources.sessions.require_open(caller)
-        return caller
-
-    def _resolve_client(self, scope: Scope, peer: str) -> tuple[str, str]:
-        headers: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:
-            headers[name] = headers[name] + b"," + value if name in headers else value
-        address = resolve_client_ip(
-            peer, headers.get(b"x-forwarded-for", b"").decode("latin-1"), self._trusted_networks
-        )
-        forwarded_scheme = headers.get(b"x-forwarded-proto", b"").decode("latin-1")
-        return address, forwarded_scheme if address != peer and forwarded_scheme in ("http", "https") else scope[
-            "scheme"
-        ]
 
     async def _forward_stream(self, request: ForwardRequest, caller: Caller | None) -> None:
         """A live stream: one of a bounded number, and no longer than the session behind it."""

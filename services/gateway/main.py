@@ -44,6 +44,7 @@ service = Service(
     settings=Settings,
     open_resources=open_resources,
     build_app=app.build_app,
+    websocket_path="/graphql",
     prepare=use_cases.refresh_routes,
     periodic_tasks=(
         PeriodicTask("routes", REFRESH_SECONDS, use_cases.refresh_routes),

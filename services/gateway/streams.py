@@ -28,11 +28,14 @@ time, so that a deployment, which ends all streams, is nothing new to them.
 
 @dataclass(slots=True, eq=False)
 class StreamSlot:
-    """A place for one stream. `ended` is done when the stream has to end."""
+    """A place for one stream. `ended` is done when the stream has to end; `is_session_over` says whether for want of a
+    session or a token, rather than for its time.
+    """
 
     caller: Caller | None
     ends_at: float
     ended: asyncio.Future[None]
+    is_session_over: bool = False
 
     def end(self) -> None:
         if not self.ended.done():
@@ -88,6 +91,7 @@ class LiveStreams:
             by_session: dict[tuple[str, str], list[StreamSlot]] = {}
             for slot in self._slots:
                 if now >= slot.ends_at:
+                    slot.is_session_over = slot.caller is not None and time.time() >= slot.caller.expires_at
                     slot.end()
                 elif slot.caller is not None:
                     by_session.setdefault((slot.caller.session, slot.caller.subject), []).append(slot)
@@ -100,6 +104,7 @@ class LiveStreams:
             await self._sessions.require_open(slots[0].caller)
         except Unauthorized:
             for slot in slots:
+                slot.is_session_over = True
                 slot.end()
 
     def _change_counts(self, keys: list[tuple[str, str]], slot: StreamSlot, by: int) -> None:

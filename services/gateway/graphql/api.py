@@ -6,7 +6,6 @@ takes nothing else.
 """
 
 from dataclasses import replace
-from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -18,23 +17,15 @@ from caravan.auth import Anyone, Caller
 from caravan.errors import BadRequest, UnsupportedMediaType
 from caravan.http import (
     EVENT_STREAM_TYPE,
-    Injected,
     choose_content_type,
     format_cache_status,
     make_cached_response,
 )
-from services.gateway.admission import read_host
-from services.gateway.graphql.execution import (
-    AcceptedOperation,
-    GraphExecutor,
-    GraphRequest,
-    RequestRefused,
-    measure_cost,
-)
+from services.gateway.graphql.execution import AcceptedOperation, RequestRefused, measure_cost
 from services.gateway.graphql.query_answers import QueryAnswer
-from services.gateway.graphql.service_calls import ServiceCalls
+from services.gateway.graphql.requests import ALL_OPERATIONS, GraphRequest, parse_request
+from services.gateway.graphql.setup import Graph
 from services.gateway.graphql.streaming import COMPLETE, SubscriptionStream, format_next
-from services.gateway.use_cases import GatewayContext
 
 router = APIRouter(tags=["gateway"])
 JSON_TYPE = "application/json"
@@ -42,13 +33,11 @@ RESPONSE_TYPE = "application/graphql-response+json"
 JSON_TYPES = (RESPONSE_TYPE, JSON_TYPE)
 READING = frozenset({OperationType.QUERY})
 READING_AND_WRITING = frozenset({OperationType.QUERY, OperationType.MUTATION})
-ALL = frozenset(OperationType)
-_KNOWN_KEYS = frozenset({"query", "operationName", "variables", "extensions"})
 _Text = Annotated[str | None, Query(max_length=40_000)]
 
 
 @router.post("/graphql", include_in_schema=False)
-async def post_graphql(context: Injected[GatewayContext], request: Request, caller: Anyone) -> Response:
+async def post_graphql(request: Request, caller: Anyone) -> Response:
     """A query or a mutation; a subscription for whoever names an event stream as acceptable."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON_TYPE:
         raise UnsupportedMediaType("send the operation as a JSON object, with Content-Type: application/json")
@@ -57,12 +46,11 @@ async def post_graphql(context: Injected[GatewayContext], request: Request, call
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"the body is not valid JSON: {error}") from None
     is_streamable = EVENT_STREAM_TYPE in request.headers.get("accept", "").lower()
-    return await _answer(context, request, caller, parse_request(body), ALL if is_streamable else READING_AND_WRITING)
+    return await _answer(request, caller, parse_request(body), ALL_OPERATIONS if is_streamable else READING_AND_WRITING)
 
 
 @router.get("/graphql", include_in_schema=False)
 async def get_graphql(
-    context: Injected[GatewayContext],
     request: Request,
     caller: Anyone,
     query: _Text = None,
@@ -77,35 +65,14 @@ async def get_graphql(
             body[name] = orjson.loads(text) if text else None
         except orjson.JSONDecodeError as error:
             raise BadRequest(f"{name} is not valid JSON: {error}") from None
-    return await _answer(context, request, caller, parse_request(body), READING)
-
-
-def parse_request(body: Any) -> GraphRequest:
-    """The request that a JSON object is. Raises BadRequest; a list of operations is refused, too."""
-    if isinstance(body, list):
-        raise BadRequest("send one operation at a time; a list of them is not taken")
-    if not isinstance(body, dict) or not body.keys() <= _KNOWN_KEYS:
-        raise BadRequest(f"send a JSON object with {', '.join(sorted(_KNOWN_KEYS))} and nothing else")
-    text, name, variables, extensions = (body.get(key) for key in ("query", "operationName", "variables", "extensions"))
-    if not isinstance(text, str | None) or not isinstance(name, str | None):
-        raise BadRequest("query and operationName are texts")
-    if not isinstance(variables, dict | None) or not isinstance(extensions, dict | None):
-        raise BadRequest("variables and extensions are objects")
-    persisted = (extensions or {}).get("persistedQuery")
-    digest = persisted.get("sha256Hash") if isinstance(persisted, dict) else None
-    if not isinstance(digest, str | None):
-        raise BadRequest("extensions.persistedQuery.sha256Hash is the SHA-256 of the document in hex")
-    return GraphRequest(text or None, digest, name or None, variables or {})
+    return await _answer(request, caller, parse_request(body), READING)
 
 
 async def _answer(
-    context: GatewayContext,
-    request: Request,
-    caller: Caller | None,
-    graph_request: GraphRequest,
-    allowed: frozenset[OperationType],
+    request: Request, caller: Caller | None, graph_request: GraphRequest, allowed: frozenset[OperationType]
 ) -> Response:
-    executor: GraphExecutor = request.app.state.graph
+    graph: Graph = request.app.state.graph
+    executor = graph.executor
     try:
         operation = executor.accept_operation(graph_request, caller, allowed)
     except RequestRefused as refused:
@@ -113,29 +80,17 @@ async def _answer(
         media_type = RESPONSE_TYPE if RESPONSE_TYPE in request.headers.get("accept", "").lower() else JSON_TYPE
         headers = {**refused.headers, "Cache-Status": "Caravan; detail=refused"}
         return Response(body, refused.status, headers, media_type=media_type)
-    state = request.app.state
-    make_calls = partial(
-        ServiceCalls,
-        state.admission,
-        state.dispatcher,
-        context,
-        request.scope,
-        caller,
-        context.settings.graphql_seconds,
-    )
+    if operation.node.operation is OperationType.QUERY:
+        answer = await graph.answer_query(operation, request.scope, caller)
+        return _make_query_response(request, operation, answer)
+    calls = graph.make_calls(request.scope, caller)
     if operation.node.operation is OperationType.SUBSCRIPTION:
         address = request.client.host if request.client else "unknown"
-        return SubscriptionStream(context.resources.streams, executor, operation, make_calls(), caller, address)
-    if operation.node.operation is OperationType.MUTATION:
-        calls = make_calls()
-        result = await executor.run_operation(operation, calls)
-        cost = executor.format_cost(operation, measure_cost(operation, result, calls))
-        headers = {"GraphQL-Cost": cost, "Cache-Status": "Caravan; fwd=method"}
-        return _make_response(request, orjson.dumps(result), 200, headers)
-    snapshot = context.discovery.current_snapshot
-    routes = f"{read_host(request.scope)} {snapshot.revision if snapshot else ''}"
-    answer = await state.query_answers.answer_query(operation, caller, routes, make_calls)
-    return _make_query_response(request, operation, answer)
+        return SubscriptionStream(graph.context.resources.streams, executor, operation, calls, caller, address)
+    result = await executor.run_operation(operation, calls)
+    cost = executor.format_cost(operation, measure_cost(operation, result, calls))
+    headers = {"GraphQL-Cost": cost, "Cache-Status": "Caravan; fwd=method"}
+    return _make_response(request, orjson.dumps(result), 200, headers)
 
 
 def _make_query_response(request: Request, operation: AcceptedOperation, answer: QueryAnswer) -> Response:

@@ -7,7 +7,7 @@ from typing import Any
 from graphql import GraphQLError, GraphQLFormattedError
 
 from caravan import telemetry
-from caravan.errors import TYPE_BASE
+from caravan.errors import TYPE_BASE, Problem
 from caravan.http import build_problem_document, convert_to_problem
 from services.gateway.graphql.answers import ServiceRefused
 from services.gateway.graphql.policy import JsonObject
@@ -38,6 +38,11 @@ def format_error(error: GraphQLError) -> GraphQLFormattedError:
         if retry_after.isdecimal():
             formatted["extensions"]["retry_after"] = int(retry_after)
     return formatted
+
+
+def format_problem(problem: Problem) -> GraphQLFormattedError:
+    """The error of an operation that was not run."""
+    return format_error(GraphQLError(problem.detail, original_error=problem))
 
 
 def describe_failure(error: BaseException) -> tuple[JsonObject, str]:

@@ -3,7 +3,7 @@ service called.
 """
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from graphql import GraphQLError, OperationDefinitionNode, OperationType
@@ -14,22 +14,13 @@ from strawberry.types import Info
 from caravan.auth import Caller
 from caravan.errors import Forbidden, Problem, Unauthorized
 from services.gateway.graphql.documents import DocumentInvalid, DocumentStore, KnownDocument
-from services.gateway.graphql.errors import format_error
+from services.gateway.graphql.errors import format_error, format_problem
 from services.gateway.graphql.joins import attach_joins
 from services.gateway.graphql.plan import PlanBuilder, PlannedField, estimate_cost, find_scope
 from services.gateway.graphql.policy import CALL_COST, JsonObject, Scope
+from services.gateway.graphql.requests import GraphRequest
 from services.gateway.graphql.schema import Schema
 from services.gateway.graphql.service_calls import ServiceCalls
-
-
-@dataclass(frozen=True, slots=True)
-class GraphRequest:
-    """What a client sent: a document by its text or hash, and what goes with it."""
-
-    text: str | None = None
-    hash: str | None = None
-    operation_name: str | None = None
-    variables: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +182,6 @@ def _require_scope(scope: Scope, caller: Caller | None) -> None:
         return
     if caller is None:
         refusal: Problem = Unauthorized("this operation needs an access token; send `Authorization: Bearer <token>`")
-        raise RequestRefused(401, [_format_problem(refusal)], refusal.headers)
+        raise RequestRefused(401, [format_problem(refusal)], refusal.headers)
     if scope != "user" and not caller.has_role(scope):
-        raise RequestRefused(403, [_format_problem(Forbidden(f"this is for {scope}; you are {caller.role}"))])
-
-
-def _format_problem(problem: Problem) -> Any:
-    return format_error(GraphQLError(problem.detail, original_error=problem))
+        raise RequestRefused(403, [format_problem(Forbidden(f"this is for {scope}; you are {caller.role}"))])

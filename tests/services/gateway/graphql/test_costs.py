@@ -24,16 +24,11 @@ from hypothesis import strategies as st
 from caravan.auth import Caller
 from caravan.clock import new_id
 from services.gateway.graphql.documents import DocumentStore
-from services.gateway.graphql.execution import (
-    AcceptedOperation,
-    GraphExecutor,
-    GraphRequest,
-    RequestRefused,
-    measure_cost,
-)
+from services.gateway.graphql.execution import AcceptedOperation, GraphExecutor, RequestRefused, measure_cost
 from services.gateway.graphql.policy import get_policy
 from services.gateway.graphql.queries import READS
 from services.gateway.graphql.reads import PageRead
+from services.gateway.graphql.requests import GraphRequest
 from services.gateway.graphql.schema import build_schema
 from services.gateway.reference.pages import STATIC
 from services.inventory.client import Availabilities, Availability

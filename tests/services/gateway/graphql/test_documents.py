@@ -11,7 +11,8 @@ from graphql import GraphQLError, OperationType
 from caravan.environment import SettingsError, load_class
 from services.gateway.graphql import documents
 from services.gateway.graphql.documents import DocumentInvalid, DocumentStore, compute_hash
-from services.gateway.graphql.execution import GraphExecutor, GraphRequest, RequestRefused
+from services.gateway.graphql.execution import GraphExecutor, RequestRefused
+from services.gateway.graphql.requests import GraphRequest
 from services.gateway.graphql.schema import build_schema
 from services.gateway.graphql.setup import build_executor
 from services.gateway.settings import Settings

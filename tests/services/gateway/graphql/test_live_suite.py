@@ -1,5 +1,5 @@
-"""One suite for both ways to watch an order, Server-Sent Events and a GraphQL subscription: nothing missed, nothing out
-of order, whatever ends on the way.
+"""One suite for all ways to watch an order, Server-Sent Events and GraphQL subscriptions over these and WebSockets:
+nothing missed, nothing out of order, whatever ends on the way.
 """
 
 import asyncio
@@ -11,12 +11,14 @@ from typing import Any
 import httpx2
 import orjson
 import pytest
+from gql import Client, gql
+from gql.transport.aiohttp_websockets import AIOHTTPWebsocketsTransport
+from gql.transport.exceptions import TransportError
 from redis.asyncio import Redis
 
 from services.gateway.settings import Settings
 from services.gateway.streams import LiveStreams
 from tests.services.gateway.graphql.graph_case import GraphCase
-from tests.services.gateway.stand_ins import listening
 
 Headers = dict[str, str]
 Change = dict[str, Any]
@@ -73,7 +75,23 @@ async def watch_by_graph(
                 yield result["data"]["orderChanges"]
 
 
-@pytest.fixture(params=[watch_by_rest, watch_by_graph], ids=["rest", "graphql"])
+async def watch_by_socket(
+    client: httpx2.AsyncClient, headers: Headers, order_id: str, after: int
+) -> AsyncIterator[Change]:
+    transport = AIOHTTPWebsocketsTransport(
+        f"ws://{client.base_url.netloc.decode()}/graphql", init_payload=headers, close_timeout=0.1
+    )
+    query = gql(SUBSCRIPTION)
+    query.variable_values = {"id": order_id, "after": after}
+    try:
+        async with Client(transport=transport) as session:
+            async for result in session.subscribe(query):
+                yield result["orderChanges"]
+    except TransportError as error:
+        raise WatchRefused(error) from error
+
+
+@pytest.fixture(params=[watch_by_rest, watch_by_graph, watch_by_socket], ids=["rest", "graphql", "websocket"])
 def watch(request: pytest.FixtureRequest) -> Watch:
     way: Watch = request.param
     return way
@@ -81,10 +99,7 @@ def watch(request: pytest.FixtureRequest) -> Watch:
 
 @pytest.fixture(scope="module")
 async def client(graph: GraphCase) -> AsyncIterator[httpx2.AsyncClient]:
-    async with (
-        listening(graph.shop.process.app) as url,
-        httpx2.AsyncClient(base_url=url, timeout=30, trust_env=False, limits=httpx2.Limits()) as made,
-    ):
+    async with graph.listen() as made:
         yield made
 
 

@@ -18,10 +18,11 @@ from caravan.cache import Cache, CachedAnswer, Fill
 from caravan.clock import new_id
 from caravan.runtime import Backends
 from services.gateway.graphql import query_answers
-from services.gateway.graphql.execution import GraphRequest, RequestRefused
+from services.gateway.graphql.execution import RequestRefused
 from services.gateway.graphql.policy import get_policy
 from services.gateway.graphql.queries import READS
 from services.gateway.graphql.query_answers import QueryAnswers
+from services.gateway.graphql.requests import GraphRequest
 from tests.services.gateway.graphql.graph_case import GraphCase
 from tests.services.gateway.graphql.test_calls import Catalog
 from tests.services.gateway.graphql.test_costs import EXECUTOR, QUERIES, READING, StandInCalls, selections

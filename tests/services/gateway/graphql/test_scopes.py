@@ -17,8 +17,9 @@ from graphql import (
 
 from caravan.auth import Caller, Role
 from caravan.clock import new_id
-from services.gateway.graphql.execution import GraphRequest, RequestRefused
+from services.gateway.graphql.execution import RequestRefused
 from services.gateway.graphql.policy import SCOPES, get_policy
+from services.gateway.graphql.requests import GraphRequest
 from services.gateway.graphql.schema import build_schema
 from tests.services.gateway.graphql.test_costs import EXECUTOR
 

@@ -12,7 +12,6 @@ import pytest
 from services.gateway.settings import Settings
 from services.gateway.streams import LiveStreams
 from tests.services.gateway.graphql.graph_case import GraphCase
-from tests.services.gateway.stand_ins import listening
 from tests.support.shop import wait_until
 
 ORDER = (
@@ -23,11 +22,7 @@ STOCK = "subscription($sku: String!) { stockChanges(sku: $sku) { available } }"
 
 @pytest.fixture(scope="module")
 async def client(graph: GraphCase) -> AsyncIterator[httpx2.AsyncClient]:
-    """Over a real connection: the shop's own client takes whole answers only."""
-    async with (
-        listening(graph.shop.process.app) as url,
-        httpx2.AsyncClient(base_url=url, timeout=30, trust_env=False) as made,
-    ):
+    async with graph.listen() as made:
         yield made
 
 
