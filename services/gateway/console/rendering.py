@@ -32,9 +32,9 @@ SECURITY_HEADERS = {
 }
 TONES = {
     **dict.fromkeys(("created", "reserved", "paid", "shipped", "waiting", "active", "delayed"), "active"),
-    **dict.fromkeys(("delivered", "completed", "done", "redriven", "sent"), "good"),
-    **dict.fromkeys(("cancelled", "refunded", "paused", "blocked"), "warn"),
-    **dict.fromkeys(("rejected", "payment_failed", "failed", "dead"), "bad"),
+    **dict.fromkeys(("delivered", "completed", "done", "redriven", "sent", "up", "closed"), "good"),
+    **dict.fromkeys(("cancelled", "refunded", "paused", "blocked", "degraded", "half-open"), "warn"),
+    **dict.fromkeys(("rejected", "payment_failed", "failed", "dead", "down", "open"), "bad"),
 }
 """The colour of a state beside its word."""
 
