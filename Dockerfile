@@ -3,9 +3,11 @@
 #   docker build -t caravan:lite --target lite .     with the laptop's Postgres and Valkey: `docker run -p 8080:8080 caravan:lite`
 #   docker build -t caravan:operator --target operator .
 # Where packages come from a registry of your own: --secret id=pip.conf,src=... and --secret id=uv.toml,src=...; neither stays in a layer.
+# Reports as Parquet: --build-arg EXTRA=parquet, 150 MB that the services beside analytics don't need.
 ARG PYTHON=python:3.13-slim
 
 FROM ${PYTHON} AS build
+ARG EXTRA=
 ENV UV_CACHE_DIR=/var/cache/uv UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 RUN apt-get update -qq && apt-get install -qq --no-install-recommends binutils > /dev/null
@@ -16,7 +18,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     awk '/^uv==/ { take = 1 } take { print } take && !/\\$/ { exit }' requirements.lock > /tmp/uv.lock \
     && python -m venv /opt/uv && /opt/uv/bin/pip install --quiet --require-hashes -r /tmp/uv.lock && ln -s /opt/uv/bin/uv /usr/local/bin/uv
 RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,target=/var/cache/uv \
-    .ci/locked > /opt/caravan.lock \
+    .ci/locked ${EXTRA} > /opt/caravan.lock \
     && uv venv --quiet /opt/caravan && uv pip install --quiet --python /opt/caravan/bin/python --require-hashes -r /opt/caravan.lock \
     && .ci/slim /opt/caravan
 

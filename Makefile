@@ -87,7 +87,7 @@ service: env ## Write a new service that works, and add it to the lists of servi
 # Universal: one file for every platform and Python >= 3.11. It names no registry: each machine uses the one its pip and uv are configured for.
 lock: ## Resolve pyproject.toml into requirements.lock (UPGRADE=1: newest versions)
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
-	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --extra embedded --extra operator --extra dev --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --extra embedded --extra operator --extra parquet --extra dev --generate-hashes \
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade) --output-file requirements.lock
 	@{ echo "# Every package by version and hash, written by 'make lock' from pyproject.toml; 'make env' installs exactly this."; \
 		grep -v '^#' requirements.lock; } > requirements.lock.new && mv requirements.lock.new requirements.lock

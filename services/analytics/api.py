@@ -1,5 +1,6 @@
 """The HTTP entry point of analytics: reports for staff, the audit log for admins."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Annotated, Literal
@@ -26,6 +27,7 @@ from caravan.schemas import Page
 from caravan.times import Day, Time, check_period, parse_time
 from services.analytics import model, use_cases
 from services.analytics.model import Period
+from services.analytics.parquet import format_parquet
 from services.analytics.schemas import (
     AuditItem,
     CohortLength,
@@ -41,7 +43,9 @@ from services.analytics.schemas import (
     ProductsReport,
     Ranking,
     RefundsReport,
+    RefundsRow,
     SalesReport,
+    SalesRow,
     Text,
 )
 from services.analytics.store import records
@@ -52,11 +56,22 @@ router = APIRouter(tags=["analytics"])
 
 From = Annotated[Day | None, Query(alias="from", description="first day (UTC); by default the 30 days up to `to`")]
 To = Annotated[Day | None, Query(description="last day (UTC), included; by default today")]
-Format = Annotated[Literal["json", "csv"] | None, Query(description="`csv`, also by `Accept: text/csv`")]
-CSV_RESPONSES = document_headers(
-    200, "Vary", "Content-Disposition", description="the report", content={"text/csv": {"schema": {"type": "string"}}}
+Format = Annotated[
+    Literal["json", "csv", "parquet"] | None,
+    Query(description="also by `Accept: text/csv` or `application/vnd.apache.parquet`"),
+]
+FILE_RESPONSES = document_headers(
+    200,
+    "Vary",
+    "Content-Disposition",
+    description="the report",
+    content={
+        "text/csv": {"schema": {"type": "string"}},
+        "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
+    },
 )
-JSON, CSV = "application/json", "text/csv"
+JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
+FORMATS = {JSON: "json", CSV: "csv", PARQUET: "parquet"}
 ROW_COLUMNS = ("key", "name", "currency", "orders", "paid", "units", "captured", "refunded", "revenue", "average_order")
 REFUND_COLUMNS = ("key", "currency", "orders", "whole", "refunded")
 
@@ -65,24 +80,35 @@ def _resolve_period(context: AnalyticsContext, first: date | None, last: date | 
     return model.resolve_period(first, last, context.clock().date())
 
 
-def _is_csv_preferred(request: Request, form: str | None) -> bool:
+def _choose_format(request: Request, form: str | None) -> str:
     if form:
-        return form == "csv"
-    return choose_content_type(request.headers.get("accept", ""), JSON, CSV) == CSV
+        return form
+    return FORMATS[choose_content_type(request.headers.get("accept", ""), *FORMATS)]
 
 
-def _to_response(
-    request: Request, form: str | None, report: BaseModel, columns: Sequence[str], rows: Sequence[BaseModel], name: str
+async def _to_response(
+    request: Request,
+    form: str | None,
+    report: BaseModel,
+    row_type: type[BaseModel],
+    columns: Sequence[str],
+    rows: Sequence[BaseModel],
+    name: str,
 ) -> Response:
-    """The report as JSON, or its rows as CSV."""
-    if not _is_csv_preferred(request, form):
-        return make_json_response(report, headers={"Vary": "Accept"})
+    """The report as JSON, or its rows as CSV or Parquet."""
+    chosen = _choose_format(request, form)
+    headers = {"Vary": "Accept"}
+    if chosen == "json":
+        return make_json_response(report, headers=headers)
+    headers["Content-Disposition"] = f'attachment; filename="{name}.{chosen}"'
+    if chosen == "parquet":
+        content = await asyncio.to_thread(format_parquet, row_type, columns, rows)
+        return Response(content, headers=headers, media_type=PARQUET)
     lines: list[Mapping[str, object]] = [row.model_dump(mode="json") for row in rows]
-    headers = {"Vary": "Accept", "Content-Disposition": f'attachment; filename="{name}.csv"'}
-    return Response(model.format_csv(columns, lines), headers=headers, media_type="text/csv")
+    return Response(model.format_csv(columns, lines), headers=headers, media_type=CSV)
 
 
-@router.get("/v1/reports/sales", response_model=SalesReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)
+@router.get("/v1/reports/sales", response_model=SalesReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)
 async def report_sales(
     request: Request,
     context: Injected[AnalyticsContext],
@@ -97,12 +123,12 @@ async def report_sales(
     """
     period = _resolve_period(context, first, to)
     report = await use_cases.report_sales(context, period, by)
-    return _to_response(
-        request, format, report, ROW_COLUMNS, report.rows, f"sales-by-{by}-{period.first}-{period.last}"
+    return await _to_response(
+        request, format, report, SalesRow, ROW_COLUMNS, report.rows, f"sales-by-{by}-{period.first}-{period.last}"
     )
 
 
-@router.get("/v1/reports/products", response_model=ProductsReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)
+@router.get("/v1/reports/products", response_model=ProductsReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)
 async def report_products(
     request: Request,
     context: Injected[AnalyticsContext],
@@ -116,10 +142,12 @@ async def report_products(
     """The products with the most revenue, `limit` of each currency, or of which the most were sold."""
     period = _resolve_period(context, first, to)
     report = await use_cases.report_products(context, period, sort, limit)
-    return _to_response(request, format, report, ROW_COLUMNS, report.rows, f"products-{period.first}-{period.last}")
+    return await _to_response(
+        request, format, report, SalesRow, ROW_COLUMNS, report.rows, f"products-{period.first}-{period.last}"
+    )
 
 
-@router.get("/v1/reports/refunds", response_model=RefundsReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)
+@router.get("/v1/reports/refunds", response_model=RefundsReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)
 async def report_refunds(
     request: Request,
     context: Injected[AnalyticsContext],
@@ -131,10 +159,12 @@ async def report_refunds(
     """What was given back, by the day on which an order's money first was, whenever the order was placed."""
     period = _resolve_period(context, first, to)
     report = await use_cases.report_refunds(context, period)
-    return _to_response(request, format, report, REFUND_COLUMNS, report.rows, f"refunds-{period.first}-{period.last}")
+    return await _to_response(
+        request, format, report, RefundsRow, REFUND_COLUMNS, report.rows, f"refunds-{period.first}-{period.last}"
+    )
 
 
-@router.get("/v1/reports/customers", response_model=CustomersReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)
+@router.get("/v1/reports/customers", response_model=CustomersReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)
 async def report_customers(
     request: Request,
     context: Injected[AnalyticsContext],
@@ -147,10 +177,12 @@ async def report_customers(
     period = _resolve_period(context, first, to)
     report = await use_cases.report_customers(context, period)
     columns = tuple(CustomersRow.model_fields)
-    return _to_response(request, format, report, columns, report.rows, f"customers-{period.first}-{period.last}")
+    return await _to_response(
+        request, format, report, CustomersRow, columns, report.rows, f"customers-{period.first}-{period.last}"
+    )
 
 
-@router.get("/v1/reports/cohorts", response_model=CohortsReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)
+@router.get("/v1/reports/cohorts", response_model=CohortsReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)
 async def report_cohorts(
     request: Request,
     context: Injected[AnalyticsContext],
@@ -164,10 +196,12 @@ async def report_cohorts(
     period = _resolve_period(context, first, to)
     report = await use_cases.report_cohorts(context, period, by)
     columns = tuple(CohortsRow.model_fields)
-    return _to_response(request, format, report, columns, report.rows, f"cohorts-by-{by}-{period.first}-{period.last}")
+    return await _to_response(
+        request, format, report, CohortsRow, columns, report.rows, f"cohorts-by-{by}-{period.first}-{period.last}"
+    )
 
 
-@router.get("/v1/reports/funnel", response_model=FunnelReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)
+@router.get("/v1/reports/funnel", response_model=FunnelReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)
 async def report_funnel(
     request: Request,
     context: Injected[AnalyticsContext],
@@ -179,8 +213,14 @@ async def report_funnel(
     """How far the orders of a period have come, and how long they took to be processed."""
     period = _resolve_period(context, first, to)
     report = await use_cases.report_funnel(context, period)
-    return _to_response(
-        request, format, report, tuple(FunnelStep.model_fields), report.rows, f"funnel-{period.first}-{period.last}"
+    return await _to_response(
+        request,
+        format,
+        report,
+        FunnelStep,
+        tuple(FunnelStep.model_fields),
+        report.rows,
+        f"funnel-{period.first}-{period.last}",
     )
 
 
