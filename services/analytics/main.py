@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from caravan.service import DatabaseDeclaration, PeriodicTask, Service
-from services.analytics import projections, timeline, use_cases
+from caravan.service import DatabaseDeclaration, Service
+from services.analytics import projections, timeline
 from services.analytics.api import router
 from services.analytics.consumers import consume, report
+from services.analytics.jobs import jobs
 from services.analytics.settings import Settings
 
 service = Service(
@@ -15,7 +16,7 @@ service = Service(
     consumers=consume,
     consumer_groups=(report,),
     settings=Settings,
-    periodic_tasks=(PeriodicTask("daily-reports", 300.0, use_cases.write_daily_reports),),
+    jobs=jobs,
     projections={"order_facts": projections.ORDER_FACTS, "sales": projections.SALES},
     timeline=timeline.describe_audit,
 )

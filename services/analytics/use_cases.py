@@ -133,9 +133,9 @@ async def get_daily_report(context: AnalyticsContext, day: date) -> DailyReport:
     return report
 
 
-async def write_daily_reports(context: AnalyticsContext) -> bool:
-    """Write the reports of the days that have ended, and again those that late events have changed. Repeatable, also by
-    several replicas at once.
+async def write_daily_reports(context: AnalyticsContext) -> list[date]:
+    """Write the reports of the days that have ended, and again those that late events have changed; which they were.
+    Repeatable, also by several replicas at once.
     """
     now = context.clock()
     yesterday = now.date() - timedelta(days=1)
@@ -144,7 +144,7 @@ async def write_daily_reports(context: AnalyticsContext) -> bool:
         days = await reports.write_daily_reports(uow, first, yesterday, now)
     if days:
         log.info("daily reports written", days=[str(day) for day in days])
-    return False
+    return days
 
 
 def _to_sums(row: asyncpg.Record) -> dict[str, Any]:

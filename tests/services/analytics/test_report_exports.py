@@ -1,13 +1,16 @@
 """Reports as CSV and spreadsheets, and the daily ones that are written to files."""
 
+import asyncio
 import csv
 import io
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from caravan.jobs import Cron
 from services.analytics import model, use_cases
+from services.analytics.jobs import jobs
 from tests.services.analytics.conftest import Watch, make_order_messages, publish_messages
 from tests.services.analytics.reports import YESTERDAY, get_report, make_month
 from tests.support.shop import Shop
@@ -82,8 +85,8 @@ async def test_a_daily_report_is_written_once_the_day_is_over_and_again_when_lat
     ).status_code == 404
     published = make_order_messages(YESTERDAY, ("MUG", 2), ends="paid")
     await publish_messages(shop, published[:1])
-    await use_cases.write_daily_reports(context)
-    await use_cases.write_daily_reports(context)
+    assert await use_cases.write_daily_reports(context) == [YESTERDAY.date()]
+    assert await use_cases.write_daily_reports(context) == []
     report = await get_report(shop, "/v1/reports/daily/2026-03-09")
     assert (report["revision"], report["orders"], report["states"], report["sales"][0]["revenue"]) == (
         1,
@@ -102,3 +105,13 @@ async def test_a_daily_report_is_written_once_the_day_is_over_and_again_when_lat
     assert (await get_report(shop, "/v1/reports/daily/2026-03-10"))["sales"] == [], (
         "a day without orders has a report, too"
     )
+
+
+async def test_the_job_writes_a_report_once_however_many_run(shop: Shop, watch: Watch) -> None:
+    await publish_messages(shop, make_order_messages(YESTERDAY, ("MUG", 2), ends="paid"))
+    context, job = shop.get_context("analytics"), cast(Any, None)
+    (declared,) = jobs.job_types.values()
+    assert (declared.global_concurrency, declared.schedule) == (1, Cron("*/5 * * * *"))
+    results = await asyncio.gather(*(declared.run(context, job) for _ in range(4)))
+    assert sorted(result["written"] for result in results) == [[], [], [], ["2026-03-09"]]
+    assert (await get_report(shop, "/v1/reports/daily/2026-03-09"))["revision"] == 1
