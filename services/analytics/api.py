@@ -96,12 +96,12 @@ async def _to_response(
     name: str,
 ) -> Response:
     """The report as JSON, or its rows as CSV or Parquet."""
-    chosen = _choose_format(request, form)
+    selected = _choose_format(request, form)
     headers = {"Vary": "Accept"}
-    if chosen == "json":
+    if selected == "json":
         return make_json_response(report, headers=headers)
-    headers["Content-Disposition"] = f'attachment; filename="{name}.{chosen}"'
-    if chosen == "parquet":
+    headers["Content-Disposition"] = f'attachment; filename="{name}.{selected}"'
+    if selected == "parquet":
         content = await asyncio.to_thread(format_parquet, row_type, columns, rows)
         return Response(content, headers=headers, media_type=PARQUET)
     lines: list[Mapping[str, object]] = [row.model_dump(mode="json") for row in rows]
