@@ -40,7 +40,7 @@ from caravan.runtime import Backends, Process, declare_channels, run_migrations
 from caravan.service import DatabaseDeclaration, Service, ServiceContext
 from caravan.settings import Settings
 from caravan.telemetry import metrics
-from services.identity.client import GET_KEY_SET
+from services.identity.client import ACCEPT_TOKEN, GET_KEY_SET
 
 SECRET = "bench-secret-bench-secret-bench-0"
 KEYS_IN_USE = 1000
@@ -129,7 +129,7 @@ async def measure_consumer(task: dict[str, Any]) -> dict[str, Any]:
         kafka_url=task["kafka"], rabbitmq_url=task["amqp"], rabbitmq_management_url=task["management"] or None
     )
     servers = Backends(task["database"], task["redis"], task["secret"])
-    async with Process([reader.service], kernel, servers, GET_KEY_SET, "http://bench.invalid") as process:
+    async with Process([reader.service], kernel, servers, GET_KEY_SET, ACCEPT_TOKEN, "http://bench.invalid") as process:
         database = process.contexts["bench"].database
         await _wait_for_count(reader, task["count"])
         counted = await _wait_for_commits(database, task["count"])

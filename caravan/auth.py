@@ -1,43 +1,39 @@
-"""Verifies access tokens, in the gateway and again in each service, with the issuer's published keys.
+"""Verifies access tokens, in the gateway and again in each service, with the published keys of their issuer.
 
-One rule for keys and algorithms: EdDSA only, the key chosen by `kid` among those the issuer publishes; whatever else a
-token's header says is ignored.
+Issuers are the shop itself, and the one outside the shop that identity may have been set to accept. Identity says which
+user of the shop a token of the latter is; `caravan/token_issuers.py` checks what is the same for both.
 """
 
 import asyncio
-import base64
 import time
-import warnings
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 from uuid import UUID
 
-import orjson
 from fastapi import Depends, Request, Security
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from joserfc import jwt
-from joserfc.errors import SecurityWarning
-from joserfc.jwk import KeySet, OctKey
+from joserfc.jwk import OctKey
 
 from caravan import telemetry
 from caravan.errors import DeadlineExceeded, Forbidden, ServiceUnavailable, Unauthorized
 from caravan.fifo_cache import FifoCache
+from caravan.token_issuers import LEEWAY_SECONDS, TokenIssuer, UnverifiedToken, reraise_unauthorized
 
 Role = Literal["customer", "staff", "admin", "service"]
 _ROLE_RANK: dict[str, int] = {"customer": 1, "staff": 2, "admin": 3}
 """Each role may do what the ones before it may; `service` stands apart."""
 
-_ALGORITHMS = ["EdDSA"]
-# RFC 9864 renames the algorithm to Ed25519; the verifiers that clients have today know the old name.
-warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
+ALGORITHM = "EdDSA"
+"""Of the shop's own tokens."""
 AUDIENCE = "caravan"
-_LEEWAY_SECONDS = 5
 _REFETCH_SECONDS = 5.0
 _KEY_LIFETIME_SECONDS = 300.0
 _MAX_CACHED_TOKENS = 20_000
+_EXTERNAL_TOKEN_SECONDS = 300.0
+"""How long it is believed whose an outside issuer's token is: those may live for hours."""
 _INTERNAL_TOKEN_SECONDS = 60
 
 
@@ -75,16 +71,34 @@ class Caller:
         return self.subject == str(owner) or self.has_role("staff")
 
 
+class AcceptedToken(Protocol):
+    """Whose an outside issuer's token is in this shop."""
+
+    subject: str
+    role: Role
+    session: str
+
+
+FetchKeys = Callable[[str], Awaitable[dict[str, Any]]]
+AcceptToken = Callable[[str], Awaitable[AcceptedToken]]
+
+
+async def _refuse_token(_: str) -> AcceptedToken:
+    raise Unauthorized("the token was not issued for this shop")
+
+
 class TokenVerifier:
-    """Checks access tokens. `fetch_keys` returns the issuer's JWK set with its name: `{"issuer": ..., "keys": [...]}`;
-    it is asked again for an unknown `kid`, at most every few seconds.
+    """Checks access tokens. `fetch_keys` returns the shop's own JWK set with its name, and that of an outside issuer
+    where one is accepted: `{"issuer": ..., "keys": [...], "external": {"issuer": ..., "audience": ..., "algorithms":
+    [...], "keys": [...]}}`. It gets the `kid` that is looked for, and is asked again for an unknown one at most every
+    few seconds. `accept_token` says whose a verified token of the outside issuer is; raises Unauthorized.
     """
 
-    def __init__(self, fetch_keys: Callable[[], Awaitable[dict[str, Any]]]) -> None:
-        self._issuer = ""
+    def __init__(self, fetch_keys: FetchKeys, accept_token: AcceptToken = _refuse_token) -> None:
         self._fetch_keys = fetch_keys
-        self._keys: KeySet | None = None
-        self._key_ids: set[str] = set()
+        self._accept_token = accept_token
+        self._own: TokenIssuer | None = None
+        self._external: TokenIssuer | None = None
         self._requested_at = self._fetched_at = -_KEY_LIFETIME_SECONDS
         self._fetch_lock = asyncio.Lock()
         self._cache: FifoCache[str, tuple[Caller, float]] = FifoCache(_MAX_CACHED_TOKENS)
@@ -97,88 +111,62 @@ class TokenVerifier:
             if cached[1] > now:
                 return cached[0]
             del self._cache[token]
-        claims = await self._decode_claims(token)
-        with _reraise_unauthorized("the token's claims are not readable"):
-            caller, expires_at = _build_caller(claims, self._issuer, now)
-        self._cache[token] = (caller, expires_at)
+        unverified = UnverifiedToken.parse(token)
+        issuer = await self._find_issuer(unverified)
+        claims = issuer.decode_token(unverified, now)
+        known_until = float(claims["exp"]) + LEEWAY_SECONDS
+        if issuer is self._own:
+            with reraise_unauthorized("the token's claims are not readable"):
+                caller = _build_caller(claims)
+        else:
+            accepted = await self._accept_token(token)
+            caller = Caller(accepted.subject, accepted.role, accepted.session, expires_at=known_until)
+            known_until = min(known_until, now + _EXTERNAL_TOKEN_SECONDS)
+        self._cache[token] = (caller, known_until)
         return caller
 
-    async def _decode_claims(self, token: str) -> dict[str, Any]:
-        with _reraise_unauthorized("the token is not a JWT"):
-            header = _parse_header(token)
-        kid = header.get("kid")
-        if header.get("alg") not in _ALGORITHMS or not isinstance(kid, str):
-            raise Unauthorized("the token's algorithm or key id is not accepted")
-        keys = await self._get_keys(kid)
-        with _reraise_unauthorized("the token's signature is not valid"):
-            return dict(jwt.decode(token, keys, algorithms=_ALGORITHMS).claims)
-
-    async def _get_keys(self, kid: str) -> KeySet:
-        if self._is_outdated(kid):
+    async def _find_issuer(self, token: UnverifiedToken) -> TokenIssuer:
+        if self._is_outdated(token.kid):
             async with self._fetch_lock:  # one asks for all that wait
-                if self._is_outdated(kid):
-                    await self._refresh_keys()
-        if self._keys is None or kid not in self._key_ids:
-            raise Unauthorized("the token is signed with a key that is not known")
-        return self._keys
+                if self._is_outdated(token.kid):
+                    await self._refresh_keys(token.kid)
+        external = self._external
+        if external is not None and token.read_issuer_name() == external.name:
+            if not external.key_ids:
+                raise ServiceUnavailable(f"the keys of {external.name} are not known yet; try again", retry_after=5)
+            return external
+        assert self._own is not None
+        return self._own
 
     def _is_outdated(self, kid: str) -> bool:
         now = time.monotonic()
-        if self._keys is None:
+        if self._own is None:
             return True
         return now - self._requested_at > _REFETCH_SECONDS and (
-            kid not in self._key_ids or now - self._fetched_at > _KEY_LIFETIME_SECONDS
+            not self._has_key(kid) or now - self._fetched_at > _KEY_LIFETIME_SECONDS
         )
 
-    async def _refresh_keys(self) -> None:
+    def _has_key(self, kid: str) -> bool:
+        return any(issuer is not None and kid in issuer.key_ids for issuer in (self._own, self._external))
+
+    async def _refresh_keys(self, kid: str) -> None:
         self._requested_at = time.monotonic()
         try:
-            document = await self._fetch_keys()
+            document = await self._fetch_keys(kid)
         except (ServiceUnavailable, DeadlineExceeded):
-            if self._keys is None:
+            if self._own is None:
                 raise
             return
-        self._keys = KeySet.import_key_set({"keys": document["keys"]})
-        self._issuer = str(document["issuer"])
-        self._key_ids = {str(key["kid"]) for key in document["keys"]}
+        external = document.get("external")
+        self._own = TokenIssuer.from_keys(str(document["issuer"]), AUDIENCE, [ALGORITHM], document["keys"])
+        self._external = external and TokenIssuer.from_keys(
+            external["issuer"], external["audience"], external["algorithms"], external["keys"]
+        )
         self._fetched_at = self._requested_at
 
 
-@contextmanager
-def _reraise_unauthorized(reason: str) -> Iterator[None]:
-    """Whatever reading a stranger's token raises is a refusal: parsers have more kinds of errors than anybody lists.
-    Only for what reads, not for what fetches keys, whose failures are the shop's own.
-    """
-    try:
-        yield
-    except Unauthorized:
-        raise
-    except Exception as error:
-        raise Unauthorized(reason) from error
-
-
-def _parse_header(token: str) -> dict[str, Any]:
-    head, _, rest = token.partition(".")
-    if rest.count(".") != 1 or len(token) > 8192:
-        raise ValueError("three parts expected")
-    header = orjson.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
-    if not isinstance(header, dict):
-        raise ValueError("the header is not an object")
-    return header
-
-
-def _build_caller(claims: dict[str, Any], issuer: str, now: float) -> tuple[Caller, float]:
-    """The caller of verified claims, and when the token expires."""
-    expires, begins = claims.get("exp"), claims.get("nbf", 0)
-    if not isinstance(expires, int | float) or not expires + _LEEWAY_SECONDS >= now:
-        raise Unauthorized("the token has expired; get a new one with the refresh token")
-    if not isinstance(begins, int | float) or not begins - _LEEWAY_SECONDS <= now:
-        raise Unauthorized("the token is not valid yet")
-    audience = claims.get("aud")
-    if claims.get("iss") != issuer or not (
-        audience == AUDIENCE or (isinstance(audience, list) and AUDIENCE in audience)
-    ):
-        raise Unauthorized("the token was not issued for this shop")
+def _build_caller(claims: dict[str, Any]) -> Caller:
+    """The caller of verified claims of the shop's own."""
     if (
         claims.get("typ") != "access"
         or claims.get("role") not in (*_ROLE_RANK, "service")
@@ -186,15 +174,12 @@ def _build_caller(claims: dict[str, Any], issuer: str, now: float) -> tuple[Call
     ):
         raise Unauthorized("the token is not an access token")
     actor = claims.get("act")
-    return (
-        Caller(
-            claims["sub"],
-            claims["role"],
-            str(claims.get("sid", "")),
-            str(actor["sub"]) if isinstance(actor, dict) and "sub" in actor else None,
-            float(expires) + _LEEWAY_SECONDS,
-        ),
-        float(expires) + _LEEWAY_SECONDS,
+    return Caller(
+        claims["sub"],
+        claims["role"],
+        str(claims.get("sid", "")),
+        str(actor["sub"]) if isinstance(actor, dict) and "sub" in actor else None,
+        float(claims["exp"]) + LEEWAY_SECONDS,
     )
 
 
@@ -211,7 +196,7 @@ def verify_internal_token(secret: str, header: str | None, target: str) -> str:
     """The calling service. Raises Unauthorized."""
     if not header or not header.startswith("Bearer "):
         raise Unauthorized("internal operations are for services")
-    with _reraise_unauthorized("internal operations are for services"):
+    with reraise_unauthorized("internal operations are for services"):
         claims = jwt.decode(header[7:], OctKey.import_key(secret), algorithms=["HS256"]).claims
         if claims.get("aud") != target or claims.get("typ") != "internal" or not claims.get("exp", 0) >= time.time():
             raise Unauthorized("the service token is not for this service, or has expired")

@@ -42,7 +42,7 @@ from caravan.runtime.startup import (
 from caravan.service import Service
 from caravan.settings import Settings
 from cli.terminal import exit_with_error
-from services.identity.client import GET_KEY_SET
+from services.identity.client import ACCEPT_TOKEN, GET_KEY_SET
 from services.registry import SERVICES, load_services
 
 T = TypeVar("T")
@@ -152,6 +152,7 @@ async def run_process(
             kernel_settings,
             backends,
             GET_KEY_SET,
+            ACCEPT_TOKEN,
             kernel_settings.public_url or url,
             address=address,
             listeners=list_exchange_readers(services),

@@ -13,7 +13,7 @@ import httpx2
 from redis.asyncio import Redis
 
 from caravan import environment
-from caravan.auth import TokenVerifier, issue_internal_token
+from caravan.auth import AcceptedToken, TokenVerifier, issue_internal_token
 from caravan.bus import Bus
 from caravan.cache import SharedCache
 from caravan.client import LocalOperation, Operation, OperationClient
@@ -54,6 +54,7 @@ class ContextFactory:
     kernel_settings: Settings
     backends: Backends
     keys: Operation[Any, Any]
+    accept_token: Operation[Any, Any]
     url: str
     clock: Clock
     bus: Bus
@@ -87,7 +88,7 @@ class ContextFactory:
             clock=self.clock,
             secret=self.backends.secret,
             url=self.url,
-            verifier=TokenVerifier(self._make_key_fetcher(call)),
+            verifier=self._build_verifier(call),
             discovery=self.discovery,
             http=self.http,
             peers=self.app.peers,
@@ -145,12 +146,16 @@ class ContextFactory:
     def _issue_credentials(self, service: str, target: str) -> str:
         return issue_internal_token(derive_secret(self.backends.secret, "internal"), service, target)
 
-    def _make_key_fetcher(self, call: OperationClient) -> Callable[[], Awaitable[dict[str, Any]]]:
-        async def fetch_keys() -> dict[str, Any]:
-            key_set = await call(self.keys, self.keys.request())
+    def _build_verifier(self, call: OperationClient) -> TokenVerifier:
+        async def fetch_keys(kid: str) -> dict[str, Any]:
+            key_set = await call(self.keys, self.keys.request(kid=kid))
             return dict(key_set.model_dump())
 
-        return fetch_keys
+        async def accept_token(token: str) -> AcceptedToken:
+            accepted: AcceptedToken = await call(self.accept_token, self.accept_token.request(token=token))
+            return accepted
+
+        return TokenVerifier(fetch_keys, accept_token)
 
 
 async def _record_refusals(database: Database, refusals: list[Refusal]) -> None:

@@ -59,14 +59,15 @@ _PURGE_SECONDS = 60.0
 class Process:
     """`async with Process(...) as process:` runs the services; `process.app` is the ASGI application to serve.
 
-    `keys` is the operation that returns the token issuer's key set. `url` is where clients reach the shop, `address`
-    where other processes reach this one.
+    `keys` is the operation that returns the token issuer's key set, `accept_token` the one that says whose a token of
+    an outside issuer is. `url` is where clients reach the shop, `address` where other processes reach this one.
     """
 
     services: Sequence[Service]
     kernel_settings: Settings
     backends: Backends
     keys: Operation[Any, Any]
+    accept_token: Operation[Any, Any]
     url: str
     clock: Clock = utc_now
     address: str = ""
@@ -161,6 +162,7 @@ class Process:
             kernel_settings=self.kernel_settings,
             backends=self.backends,
             keys=self.keys,
+            accept_token=self.accept_token,
             url=self.url,
             clock=self.clock,
             bus=self.bus,

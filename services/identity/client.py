@@ -5,12 +5,24 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from caravan.auth import Role
 from caravan.client import Operation
 from caravan.refusals import Refusal
 
 
 class KeySetRequest(BaseModel):
-    """The present key set."""
+    """The present key set; `kid` is the key that is looked for, which an outside issuer may have made a moment ago."""
+
+    kid: str = ""
+
+
+class ExternalKeySet(BaseModel):
+    """The outside issuer whose access tokens for `audience` are accepted. No keys: they could not be fetched yet."""
+
+    issuer: str
+    audience: str
+    algorithms: list[str]
+    keys: list[dict[str, Any]]
 
 
 class KeySet(BaseModel):
@@ -18,6 +30,19 @@ class KeySet(BaseModel):
 
     issuer: str
     keys: list[dict[str, Any]]
+    external: ExternalKeySet | None = None
+
+
+class AcceptTokenRequest(BaseModel):
+    token: str
+
+
+class AcceptedToken(BaseModel):
+    """Whose an outside issuer's access token is: a user of this shop, made by the first of these tokens."""
+
+    subject: str
+    role: Role
+    session: str
 
 
 class CustomerStatusRequest(BaseModel):
@@ -48,6 +73,8 @@ class SessionState(BaseModel):
 
 
 GET_KEY_SET = Operation("identity", "keys", KeySetRequest, KeySet)
+ACCEPT_TOKEN = Operation("identity", "accept_token", AcceptTokenRequest, AcceptedToken)
+"""Raises Unauthorized for a token that is not good, and for a user who may not sign in."""
 GET_CUSTOMER_STATUS = Operation("identity", "standing", CustomerStatusRequest, CustomerStatus)
 """Raises NotFound for an unknown user."""
 GET_SESSION_STATE = Operation("identity", "session", SessionStateRequest, SessionState)

@@ -7,7 +7,15 @@ from services.identity import client, jobs, messages, pages
 from services.identity.api import passwords as password_routes
 from services.identity.api import tokens, users
 from services.identity.settings import Settings
-from services.identity.use_cases import accounts, audit_records, keys, passwords, registration, sessions
+from services.identity.use_cases import (
+    accounts,
+    audit_records,
+    external_tokens,
+    keys,
+    passwords,
+    registration,
+    sessions,
+)
 
 service = Service(
     "identity",
@@ -16,6 +24,7 @@ service = Service(
     channels=messages.CHANNELS,
     operations=(
         client.GET_KEY_SET.bind(keys.get_key_set),
+        client.ACCEPT_TOKEN.bind(external_tokens.accept_token),
         client.GET_CUSTOMER_STATUS.bind(accounts.get_customer_status),
         client.GET_SESSION_STATE.bind(sessions.get_session_state),
         client.ENSURE_ADMIN.bind(registration.ensure_admin),
@@ -25,6 +34,7 @@ service = Service(
     settings=Settings,
     periodic_tasks=(
         PeriodicTask("rotate-keys", 60.0, keys.rotate_keys),
+        PeriodicTask("refresh-issuer-keys", 60.0, external_tokens.refresh_issuer_keys),
         PeriodicTask("mail-reset-links", 5.0, passwords.mail_reset_links),
         PeriodicTask("purge-expired", 600.0, jobs.purge_expired),
     ),

@@ -5,7 +5,7 @@ import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import pairwise
 from typing import Any, Self
@@ -19,6 +19,8 @@ OPERATOR_CLIENT = "cli"
 """The client that is the operator's own command line: an admin, where every other client is a service."""
 CLIENT_SESSION_PREFIX = "client:"
 """Tokens of clients belong to no session of a person; theirs is named after the client."""
+EXTERNAL_SESSION_PREFIX = "external:"
+"""Nor do tokens of an outside issuer; theirs is named after the user and when the token was issued."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Account:
     """When the user chose it; hashing it anew does not count."""
     verified_at: datetime | None
     """Since when the e-mail address is known to be the user's."""
+    external_issuer: str | None
+    """Where the user signs in, other than with a password here."""
 
     @property
     def verified(self) -> bool:
@@ -77,6 +81,25 @@ class RefreshToken:
         """The token, or None for anything that this key did not write."""
         raw = _unseal_body(key, b"refresh token", token, 20)
         return cls(UUID(bytes=raw[:16]), int.from_bytes(raw[16:], "big")) if raw else None
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalSession:
+    """What an outside issuer's token is in this shop: there is no row of it, only the user's, which says from when on
+    such tokens are good.
+    """
+
+    account: UUID
+    issued_at: datetime
+
+    def format_id(self) -> str:
+        return f"{EXTERNAL_SESSION_PREFIX}{self.account}:{int(self.issued_at.timestamp())}"
+
+    @classmethod
+    def parse_id(cls, session: str) -> Self:
+        """Raises ValueError."""
+        account, _, issued_at = session.removeprefix(EXTERNAL_SESSION_PREFIX).partition(":")
+        return cls(UUID(account), datetime.fromtimestamp(int(issued_at), UTC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +265,10 @@ class DuplicateEmail(Conflict):
 
 class LastAdminError(Conflict):
     title, slug = "The last admin stays", "last-admin"
+
+
+class ExternalRoleError(Conflict):
+    title, slug = "The role follows the groups of the identity provider", "external-role"
 
 
 class TokenRequestError(BadRequest):

@@ -61,6 +61,7 @@ class User(BaseModel):
     role: UserRole = Field(examples=["customer"])
     disabled: bool = Field(description="a disabled user can't sign in, and open sessions have ended")
     invited: bool = Field(description="made without a password; claims the account by a password reset")
+    external: bool = Field(False, description="signs in with the identity provider that this shop is set to accept")
     verified: bool = Field(
         description="the e-mail address is known to be the user's; until then no alerts or promotional mails come"
     )

@@ -1,17 +1,38 @@
 """Settings of identity."""
 
 from functools import cached_property
-from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from caravan.environment import FormerName
+from caravan.environment import FormerName, check_url
+from services.identity.messages import UserRole
+
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
 
 
 def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def check_secure_url(url: str) -> None:
+    """ValueError for what is not https; http is for this machine alone, where nobody listens on the way."""
+    check_url(url, ("https", "http"))
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+        raise ValueError("must begin with https://; http:// is only for an issuer on this machine")
+    if parts.username is not None or parts.fragment:
+        raise ValueError("must have no user, password or fragment")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Settings(BaseSettings):
@@ -89,6 +110,72 @@ class Settings(BaseSettings):
             "taken from `X-Forwarded-For`."
         ),
     )
+    oidc_issuer: str = Field(
+        "",
+        description=(
+            "An OpenID Connect issuer outside the shop whose users may sign in, such as `https://login.example.com`, "
+            "as its tokens name it. Default: none. See docs/how-to/sign-in.md."
+        ),
+    )
+    oidc_audience: str = Field(
+        "",
+        max_length=255,
+        description="Access tokens of that issuer for this audience (`aud`) are accepted. Default: none are.",
+    )
+    oidc_algorithms: tuple[Algorithm, ...] = Field(
+        ("RS256", "ES256"),
+        min_length=1,
+        description='Algorithms with which the issuer signs, as JSON (`["RS256"]`); tokens with others are refused.',
+    )
+    oidc_groups_claim: str = Field(
+        "groups",
+        min_length=1,
+        max_length=255,
+        description="The claim with the user's groups: a list of names, or one name.",
+    )
+    oidc_roles: dict[str, UserRole] = Field(
+        {},
+        description=(
+            'The role in this shop by group, as JSON (`{"shop-admins": "admin", "shop-staff": "staff"}`); of several '
+            "the highest. At each sign-in the user gets it. Default: the issuer's users begin with "
+            "`IDENTITY_OIDC_DEFAULT_ROLE`, and the shop's admins change it."
+        ),
+    )
+    oidc_default_role: Literal["customer", "staff", "none"] = Field(
+        "customer", description="The role of the issuer's users who are in none of these groups; `none` refuses them."
+    )
+    oidc_link_by_email: bool = Field(
+        False,
+        description=(
+            "Whether a user of the issuer becomes the one who has the same e-mail address here, when the issuer says "
+            "that it is verified. Otherwise such a sign-in is refused."
+        ),
+    )
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _check_issuer(cls, url: str) -> str:
+        if url:
+            check_secure_url(url)
+            if urlsplit(url).query:
+                raise ValueError("must have no query")
+        return url
+
+    @model_validator(mode="after")
+    def _check_oidc(self) -> Self:
+        """Half a configuration would refuse everybody, or accept more than was meant."""
+        given = {name for name in self.model_fields_set if name.startswith("oidc_") and getattr(self, name)}
+        if given and not self.oidc_issuer:
+            raise ValueError(
+                f"IDENTITY_{min(given).upper()} is set and IDENTITY_OIDC_ISSUER is not; set both or neither"
+            )
+        if self.oidc_default_role == "none" and not self.oidc_roles:
+            raise ValueError(
+                "IDENTITY_OIDC_DEFAULT_ROLE is none and IDENTITY_OIDC_ROLES is not set: nobody could sign in"
+            )
+        if self.oidc_issuer and not self.oidc_audience:
+            raise ValueError("IDENTITY_OIDC_ISSUER is set: set IDENTITY_OIDC_AUDIENCE, too")
+        return self
 
     @field_validator("gateways")
     @classmethod

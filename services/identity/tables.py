@@ -23,6 +23,8 @@ class Account(IdentityTable, table=True):
         CheckConstraint("role IN ('customer', 'staff', 'admin')", name="account_role_check"),
         CheckConstraint("password LIKE '$argon2id$%'", name="account_password_check"),
         CheckConstraint("(password_set_at IS NULL) = (password IS NULL)", name="account_check"),
+        UniqueConstraint("external_issuer", "external_subject", name="account_external"),
+        CheckConstraint("(external_issuer IS NULL) = (external_subject IS NULL)", name="account_external_check"),
         Index("account_admin", "id", postgresql_where=text("role = 'admin'")),
     )
 
@@ -40,6 +42,10 @@ class Account(IdentityTable, table=True):
     verified_at: datetime | None = define_column(sql.TIMESTAMPTZ)
     verification_mailed_at: datetime | None = define_column(sql.TIMESTAMPTZ)
     verification_mails: int = define_column(sql.SMALLINT, default="0")
+    external_issuer: str | None = define_column(sql.TEXT)
+    external_subject: str | None = define_column(sql.TEXT)
+    external_signed_in_at: datetime | None = define_column(sql.TIMESTAMPTZ)
+    external_valid_from: datetime | None = define_column(sql.TIMESTAMPTZ)
 
 
 class Session(IdentityTable, table=True):

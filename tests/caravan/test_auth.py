@@ -35,7 +35,7 @@ def _encode(part: bytes) -> str:
     return base64.urlsafe_b64encode(part).decode().rstrip("=")
 
 
-async def _keys() -> dict[str, Any]:
+async def _keys(_: str) -> dict[str, Any]:
     return VERIFIER_KEYS
 
 

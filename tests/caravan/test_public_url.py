@@ -2,7 +2,7 @@
 
 from caravan.runtime import Backends, Process, run_migrations
 from caravan.settings import Settings
-from services.identity.client import GET_KEY_SET
+from services.identity.client import ACCEPT_TOKEN, GET_KEY_SET
 from services.registry import load_services
 from tests.support.shop import Issuer
 
@@ -11,6 +11,9 @@ async def test_other_processes_are_told_where_a_process_listens_and_not_its_publ
     services = [*load_services(["catalog"]), Issuer().build_service()]
     await run_migrations(services, backends)
     public, listens = "https://shop.example.com", "http://127.0.0.1:7"
-    async with Process(services, Settings(drain_seconds=2), backends, GET_KEY_SET, public, address=listens) as process:
+    kernel_settings = Settings(drain_seconds=2)
+    async with Process(
+        services, kernel_settings, backends, GET_KEY_SET, ACCEPT_TOKEN, public, address=listens
+    ) as process:
         assert (await process.discovery.acquire_endpoint("catalog")).url == listens
         assert process.contexts["catalog"].url == public

@@ -23,6 +23,7 @@ from caravan.runtime import Backends, Process, run_migrations
 from caravan.service import Service, ServiceContext
 from caravan.settings import Settings
 from services.identity.client import (
+    ACCEPT_TOKEN,
     GET_CUSTOMER_STATUS,
     GET_KEY_SET,
     GET_SESSION_STATE,
@@ -189,7 +190,7 @@ async def run_services(
         services.append(issuer.build_service())
     await run_migrations(services, backends)
     kernel_settings = settings or Settings(drain_seconds=2, **settings_fields)
-    async with Process(services, kernel_settings, backends, GET_KEY_SET, URL, clock) as process:
+    async with Process(services, kernel_settings, backends, GET_KEY_SET, ACCEPT_TOKEN, URL, clock) as process:
         transport = httpx2.ASGITransport(app=process.app)
         async with httpx2.AsyncClient(transport=transport, base_url=URL, timeout=20) as client:
             yield Shop(process, client, issuer)

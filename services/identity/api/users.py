@@ -40,8 +40,9 @@ router = APIRouter(prefix="/v1/users", tags=["users"], dependencies=[Depends(req
 
 def _build_user(account: Account) -> schemas.User:
     return schemas.User(
-        **{name: getattr(account, name) for name in schemas.User.model_fields if name != "invited"},
-        invited=account.password is None,
+        **{name: getattr(account, name) for name in schemas.User.model_fields if name not in ("invited", "external")},
+        invited=account.password is None and account.external_issuer is None,
+        external=account.external_issuer is not None,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, delete, func, select, update
+from sqlalchemy import and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from caravan.database import Database, UnitOfWork
@@ -25,6 +25,13 @@ _INSERT_REQUEST = Query(insert(ResetRequest).on_conflict_do_nothing())
 _LOCK_ENTITLED = Query(
     select(*ACCOUNT_COLUMNS)
     .where(is_among(col(AccountTable.email), "emails"), ~col(AccountTable.disabled))
+    .where(
+        or_(
+            col(AccountTable.external_issuer).is_(None),
+            col(AccountTable.password).is_not(None),
+            col(AccountTable.verified_at).is_(None),
+        )
+    )
     .where(
         select(
             and_(
@@ -82,7 +89,7 @@ async def lock_entitled_accounts(
     uow: UnitOfWork, emails: Sequence[str], per_hour: int, per_day: int, now: datetime
 ) -> list[Account]:
     """The users of these addresses who may have a link now: not disabled, and with fewer links than that within an hour
-    and a day.
+    and a day. Who signs in with an outside issuer alone gets none: a password would outlast the access there.
 
     Their rows are locked: whoever changes the password at this moment waits, and then ends the links that are made
     here.

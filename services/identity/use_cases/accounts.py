@@ -9,7 +9,7 @@ from caravan.database import UnitOfWork
 from caravan.errors import NotFound
 from services.identity.client import CustomerStatus, CustomerStatusRequest
 from services.identity.messages import USER_UPDATED, UserUpdated
-from services.identity.model import Account, LastAdminError
+from services.identity.model import Account, ExternalRoleError, LastAdminError
 from services.identity.schemas import ProfilePatch, UserPatch
 from services.identity.store import accounts
 from services.identity.use_cases.keys import IdentityContext
@@ -33,7 +33,7 @@ def build_not_found(user_id: UUID) -> NotFound:
 async def change_profile(context: IdentityContext, user_id: UUID, patch: ProfilePatch, check: CheckVersion) -> Account:
     async with context.database.unit_of_work() as uow:
         account = await _lock_account(uow, user_id, check)
-        return await _store_change(uow, account, replace(account, name=patch.name or account.name))
+        return await store_change(uow, account, replace(account, name=patch.name or account.name))
 
 
 async def administer_user(context: IdentityContext, user_id: UUID, patch: UserPatch, check: CheckVersion) -> Account:
@@ -54,7 +54,11 @@ async def administer_user(context: IdentityContext, user_id: UUID, patch: UserPa
             and not await accounts.has_admin(uow, except_id=user_id)
         ):
             raise LastAdminError(f"user {user_id} is the only admin; make another one first")
-        changed = await _store_change(uow, account, desired)
+        if desired.role != account.role and _has_role_of_groups(context, account):
+            raise ExternalRoleError(
+                f"user {user_id} gets the role from the groups at {account.external_issuer}; change it there"
+            )
+        changed = await store_change(uow, account, desired)
         target = f"user:{user_id}"
         if changed.role != account.role:
             record_audit(uow, "role.changed", target, before=account.role, to=changed.role)
@@ -65,6 +69,10 @@ async def administer_user(context: IdentityContext, user_id: UUID, patch: UserPa
         return changed
 
 
+def _has_role_of_groups(context: IdentityContext, account: Account) -> bool:
+    return bool(context.settings.oidc_roles) and account.external_issuer == context.settings.oidc_issuer
+
+
 async def _lock_account(uow: UnitOfWork, user_id: UUID, check: CheckVersion) -> Account:
     account = await accounts.lock_account(uow, user_id)
     if account is None:
@@ -73,7 +81,7 @@ async def _lock_account(uow: UnitOfWork, user_id: UUID, check: CheckVersion) -> 
     return account
 
 
-async def _store_change(uow: UnitOfWork, account: Account, desired: Account) -> Account:
+async def store_change(uow: UnitOfWork, account: Account, desired: Account) -> Account:
     """Nothing is stored or announced when nothing changes."""
     if desired == account:
         return account

@@ -13,11 +13,12 @@ from caravan.auth import AUDIENCE
 from caravan.clock import new_id
 from caravan.database import UnitOfWork
 from caravan.derivation import derive_secret
+from caravan.environment import SettingsError
 from caravan.service import ServiceContext
 from caravan.telemetry import log
-from services.identity.client import KeySet, KeySetRequest
+from services.identity.client import ExternalKeySet, KeySet, KeySetRequest
 from services.identity.model import KeySchedule, SigningKey
-from services.identity.providers import (
+from services.identity.providers.crypto import (
     PasswordHasher,
     export_public_part,
     generate_key,
@@ -25,6 +26,7 @@ from services.identity.providers import (
     sign_token,
     unseal_key,
 )
+from services.identity.providers.openid import OpenIdProvider
 from services.identity.settings import Settings
 from services.identity.store import keys as store
 
@@ -38,6 +40,8 @@ class IdentityResources:
     hasher: PasswordHasher
     keys: list[SigningKey] = field(default_factory=list)
     private_keys: dict[str, OKPKey] = field(default_factory=dict, repr=False)
+    provider: OpenIdProvider | None = None
+    """The outside issuer; None where none is set."""
 
 
 IdentityContext = ServiceContext[Settings, IdentityResources]
@@ -46,7 +50,12 @@ IdentityContext = ServiceContext[Settings, IdentityResources]
 @asynccontextmanager
 async def open_resources(context: IdentityContext) -> AsyncIterator[IdentityResources]:
     """The resources, with a key to sign with, which the first replica creates."""
-    context.resources = IdentityResources(PasswordHasher(context.settings))
+    settings = context.settings
+    if settings.oidc_issuer == context.url:
+        raise SettingsError("IDENTITY_OIDC_ISSUER: must not be this shop itself (CARAVAN_PUBLIC_URL)")
+    context.resources = IdentityResources(
+        PasswordHasher(settings), provider=OpenIdProvider(settings, context.http) if settings.oidc_issuer else None
+    )
     try:
         await rotate_keys(context)
         yield context.resources
@@ -115,9 +124,26 @@ def _derive_sealing_key(context: IdentityContext) -> bytes:
     return bytes.fromhex(derive_secret(context.secret, "identity keys"))
 
 
-async def get_key_set(context: IdentityContext, _: KeySetRequest) -> KeySet:
-    """The key set from memory: a new key is read long before it signs."""
-    return KeySet(issuer=context.url, keys=[dict(key.public) for key in context.resources.keys])
+async def get_key_set(context: IdentityContext, request: KeySetRequest) -> KeySet:
+    """The key sets from memory: a new key of the shop is read long before it signs. An outside issuer may sign at once:
+    it is asked for a key that nobody knows.
+    """
+    keys, provider, settings = (
+        [dict(key.public) for key in context.resources.keys],
+        context.resources.provider,
+        context.settings,
+    )
+    if provider is None:
+        return KeySet(issuer=context.url, keys=keys)
+    if request.kid and all(key["kid"] != request.kid for key in keys):
+        await provider.refresh_keys(request.kid)
+    external = ExternalKeySet(
+        issuer=settings.oidc_issuer,
+        audience=settings.oidc_audience,
+        algorithms=list(settings.oidc_algorithms),
+        keys=provider.keys,
+    )
+    return KeySet(issuer=context.url, keys=keys, external=external)
 
 
 def issue_access_token(

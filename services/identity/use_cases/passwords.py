@@ -12,7 +12,7 @@ from caravan.errors import BadRequest, Conflict, Forbidden, InvalidRequest
 from caravan.passwords import normalize_password
 from services.identity.model import Account, compute_fingerprint
 from services.identity.schemas import PasswordChange, ResetConfirmation
-from services.identity.store import accounts, resets
+from services.identity.store import accounts, external, resets
 from services.identity.use_cases.accounts import get_account
 from services.identity.use_cases.alerts import send_alert
 from services.identity.use_cases.email_verification import mark_verified
@@ -111,6 +111,9 @@ async def confirm_reset(context: IdentityContext, confirmation: ResetConfirmatio
             raise _build_used_link_error()
         await end_access(uow, account.id, "reset")
         await mark_verified(uow, account, now)  # the link came to the address
+        if not account.verified and await external.unlink_account(uow, account.id):
+            # Whoever signed in elsewhere with an address that nobody had verified need not be its owner.
+            record_audit(uow, "user.unlinked", f"user:{account.id}", actor=f"user:{account.id}")
         _announce_new_password(uow, account, "password.reset")
 
 

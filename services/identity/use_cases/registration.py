@@ -44,7 +44,7 @@ async def register_user(
         raise build_too_many_error(seconds)
     password = await context.resources.hasher.hash_password(normalize_password(registration.password))
     async with context.database.unit_of_work() as uow:
-        account = await _insert_user(
+        account = await insert_user(
             uow, registration.email, registration.name, "customer", password, network=network, invited=False
         )
         if account is not None:
@@ -60,7 +60,7 @@ def check_password(password: str, email: str, name: str, field: str) -> None:
         raise InvalidRequest(f"not valid: {field}", errors=[{"field": field, "rule": fault}])
 
 
-async def _insert_user(
+async def insert_user(
     uow: UnitOfWork,
     email: str,
     name: str,
@@ -70,6 +70,7 @@ async def _insert_user(
     network: str | None = None,
     invited: bool = True,
 ) -> Account | None:
+    """The new user, or None when the e-mail has an account. `invited`: somebody vouches for the address."""
     account = await accounts.insert_account(
         uow, new_id(), email, name, role, password, uow.database.clock(), network, verified=invited
     )
@@ -86,7 +87,7 @@ async def invite_user(
     `build_response` gets whether it is new.
     """
     async with context.database.unit_of_work() as uow:
-        account = await _insert_user(uow, invitation.email, invitation.name, invitation.role, None)
+        account = await insert_user(uow, invitation.email, invitation.name, invitation.role, None)
         if account is not None:
             record_audit(uow, "user.invited", f"user:{account.id}", role=account.role)
             return build_response(uow, account, True)
@@ -105,7 +106,7 @@ async def ensure_admin(context: IdentityContext, request: EnsureAdminRequest) ->
         await accounts.lock_admins(uow)
         if await accounts.has_admin(uow):
             return EnsureAdminResult(generated=None)
-        admin = await _insert_user(uow, normalize_email(request.email), ADMIN_NAME, "admin", hashed)
+        admin = await insert_user(uow, normalize_email(request.email), ADMIN_NAME, "admin", hashed)
         if admin is None:  # never promoted: whoever registered with the address first need not be the operator
             log.error("no admin was made: the e-mail is a customer's", email=request.email)
             return EnsureAdminResult(generated=None)

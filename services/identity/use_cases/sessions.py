@@ -8,8 +8,8 @@ from caravan.database import UnitOfWork
 from caravan.derivation import derive_secret
 from caravan.errors import Unauthorized
 from services.identity.client import SessionState, SessionStateRequest
-from services.identity.model import CLIENT_SESSION_PREFIX, RefreshToken
-from services.identity.store import resets
+from services.identity.model import CLIENT_SESSION_PREFIX, EXTERNAL_SESSION_PREFIX, ExternalSession, RefreshToken
+from services.identity.store import external, resets
 from services.identity.store import sessions as store
 from services.identity.use_cases.keys import IdentityContext
 
@@ -19,15 +19,22 @@ async def get_session_state(context: IdentityContext, request: SessionStateReque
 
 
 async def _is_active(context: IdentityContext, session: str, subject: str) -> bool:
-    is_client = session.startswith(CLIENT_SESSION_PREFIX)
-    if is_client and session == CLIENT_SESSION_PREFIX + subject:
+    if session == CLIENT_SESSION_PREFIX + subject:
         return True  # a client's token ends with its ten minutes, its secret with the master secret
     try:
+        if session.startswith(EXTERNAL_SESSION_PREFIX) and not await _is_external_active(context, session):
+            return False
+        is_stored = not session.startswith((CLIENT_SESSION_PREFIX, EXTERNAL_SESSION_PREFIX))
         return await store.is_active(
-            context.database, None if is_client else UUID(session), UUID(subject), context.clock()
+            context.database, UUID(session) if is_stored else None, UUID(subject), context.clock()
         )
     except ValueError:
         return False
+
+
+async def _is_external_active(context: IdentityContext, session: str) -> bool:
+    parsed = ExternalSession.parse_id(session)
+    return await external.is_active(context.database, parsed.account, parsed.issued_at)
 
 
 async def require_open_session(context: IdentityContext, caller: Caller) -> None:
@@ -37,14 +44,15 @@ async def require_open_session(context: IdentityContext, caller: Caller) -> None
 
 
 async def end_access(uow: UnitOfWork, account_id: UUID, reason: str, *, except_session: UUID | None = None) -> None:
-    """End what was given out before a user's password, role or standing changed: every session but one, and every link
-    that was mailed.
+    """End what was given out before a user's password, role or standing changed: every session but one, every link
+    that was mailed, and every token of an outside issuer.
 
     The caller holds the account's row, so that no link is made meanwhile and two changes never wait for each other.
     """
     now = uow.database.clock()
     await store.revoke_sessions(uow, account_id, reason, now, except_session=except_session)
     await resets.end_links(uow, account_id, now)
+    await external.end_tokens(uow, account_id, now)
 
 
 def derive_refresh_key(context: IdentityContext) -> bytes:

@@ -45,7 +45,7 @@ def issuer() -> Issuer:
 
 @pytest.fixture
 def verifier(issuer: Issuer) -> TokenVerifier:
-    async def fetch_keys() -> dict[str, Any]:
+    async def fetch_keys(_: str) -> dict[str, Any]:
         return {"issuer": URL, "keys": [dict(issuer.key.as_dict(private=False))]}
 
     return TokenVerifier(fetch_keys)

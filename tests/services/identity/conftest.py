@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import httpx2
@@ -13,6 +13,9 @@ import pytest
 from caravan.derivation import derive_secret
 from caravan.runtime import Backends
 from tests.support.shop import URL, Shop, run_services
+
+if TYPE_CHECKING:
+    from tests.services.identity.outside_issuer import OutsideIssuer
 
 CHEAP = {"IDENTITY_ARGON2_PASSES": "1", "IDENTITY_ARGON2_MEMORY_KIB": "64"}
 PASSWORD = "a long walk in Palmyra"
@@ -111,3 +114,19 @@ async def identity(backends: Backends) -> AsyncIterator[IdentityClient]:
             yield IdentityClient(shop, shop.client)
     finally:
         patch.undo()
+
+
+@pytest.fixture(scope="module")
+async def issuer() -> "AsyncIterator[OutsideIssuer]":
+    """Outside the shop, a process of its own."""
+    from tests.services.identity.outside_issuer import run_issuer
+
+    async with run_issuer() as running:
+        yield running
+
+
+@pytest.fixture
+async def restored_issuer(issuer: "OutsideIssuer") -> "AsyncIterator[OutsideIssuer]":
+    """As it should be when the test has ended, whatever the test had it do."""
+    yield issuer
+    await issuer.restore()

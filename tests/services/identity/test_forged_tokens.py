@@ -13,7 +13,7 @@ from joserfc.jwk import OKPKey
 
 from caravan.auth import TokenVerifier
 from caravan.errors import Unauthorized
-from services.identity.providers import export_public_part, generate_key, sign_token
+from services.identity.providers.crypto import export_public_part, generate_key, sign_token
 from tests.services.identity.conftest import IdentityClient
 from tests.support.shop import URL
 
@@ -159,7 +159,7 @@ async def test_a_refresh_token_and_broken_tokens_are_no_access_tokens(identity: 
 async def test_a_storm_of_unknown_key_ids_asks_the_issuer_once_at_most(identity: IdentityClient) -> None:
     asked = 0
 
-    async def fetch() -> dict[str, Any]:
+    async def fetch(_: str) -> dict[str, Any]:
         nonlocal asked
         asked += 1
         await asyncio.sleep(0)

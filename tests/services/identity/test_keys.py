@@ -13,7 +13,7 @@ from caravan.clock import utc_now
 from caravan.runtime import Backends
 from services.identity.client import KeySetRequest
 from services.identity.model import KeySchedule, RefreshToken, SigningKey, extract_network
-from services.identity.providers import generate_key, seal_key, unseal_key
+from services.identity.providers.crypto import generate_key, seal_key, unseal_key
 from services.identity.use_cases.keys import get_key_set, issue_access_token, open_resources, rotate_keys
 from tests.services.identity.conftest import cheap_hashes
 from tests.support.shop import run_services
@@ -100,7 +100,7 @@ async def test_rotation_refuses_no_good_token_on_any_replica(backends: Backends)
             def token() -> str:
                 return issue_access_token(context, subject="somebody", role="customer", session="s")
 
-            async def keys() -> dict[str, Any]:
+            async def keys(_: str) -> dict[str, Any]:
                 return (await get_key_set(context, KeySetRequest())).model_dump()
 
             def kids() -> set[str]:
@@ -141,7 +141,7 @@ async def test_replicas_that_start_together_make_one_key_and_a_lost_secret_makes
                 replica = dataclasses.replace(context, secret=secret)
                 async with open_resources(replica) as parts:
                     token = issue_access_token(replica, subject="somebody", role="customer", session="s")
-                    assert (await TokenVerifier(lambda: _keys(replica)).verify(token)).subject == "somebody"
+                    assert (await TokenVerifier(lambda _: _keys(replica)).verify(token)).subject == "somebody"
                     return [key.kid for key in parts.keys]
 
             made = await asyncio.gather(*(start(context.secret) for _ in range(4)))

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from services.identity.model import compute_fingerprint
-from services.identity.providers import PasswordHasher
+from services.identity.providers.crypto import PasswordHasher
 from services.identity.settings import Settings
 from services.identity.store import accounts, resets
 from tests.services.identity.conftest import PASSWORD, IdentityClient
