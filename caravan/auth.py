@@ -19,6 +19,7 @@ from joserfc.jwk import OctKey
 
 from caravan import telemetry
 from caravan.errors import DeadlineExceeded, Forbidden, ServiceUnavailable, Unauthorized
+from caravan.faults import DEPENDENCY
 from caravan.fifo_cache import FifoCache
 from caravan.token_issuers import LEEWAY_SECONDS, TokenIssuer, UnverifiedToken, reraise_unauthorized
 
@@ -133,7 +134,9 @@ class TokenVerifier:
         external = self._external
         if external is not None and token.read_issuer_name() == external.name:
             if not external.key_ids:
-                raise ServiceUnavailable(f"the keys of {external.name} are not known yet; try again", retry_after=5)
+                raise ServiceUnavailable(
+                    f"the keys of {external.name} are not known yet; try again", retry_after=5, fault=DEPENDENCY
+                )
             return external
         assert self._own is not None
         return self._own

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from services.identity.store import attempts, resets, sessions
+from services.identity.store import attempts, external, resets, sessions
 from services.identity.use_cases.keys import IdentityContext
 
 RETENTION = timedelta(days=1)
@@ -14,4 +14,5 @@ async def purge_expired(context: IdentityContext) -> bool:
     await sessions.purge_expired(context.database, now - RETENTION)
     await resets.purge_expired(context.database, now - RETENTION)
     await attempts.purge_expired(context.database, now)
+    await external.purge_expired(context.database, now)
     return False

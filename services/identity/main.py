@@ -5,7 +5,7 @@ from pathlib import Path
 from caravan.service import DatabaseDeclaration, PeriodicTask, Service
 from services.identity import client, jobs, messages, pages
 from services.identity.api import passwords as password_routes
-from services.identity.api import tokens, users
+from services.identity.api import sign_in, tokens, users
 from services.identity.settings import Settings
 from services.identity.use_cases import (
     accounts,
@@ -20,7 +20,7 @@ from services.identity.use_cases import (
 service = Service(
     "identity",
     databases=(DatabaseDeclaration("identity", Path(__file__).parent / "migrations"),),
-    routers=(users.router, tokens.router, password_routes.router, pages.router),
+    routers=(users.router, tokens.router, sign_in.router, password_routes.router, pages.router),
     channels=messages.CHANNELS,
     operations=(
         client.GET_KEY_SET.bind(keys.get_key_set),

@@ -267,6 +267,10 @@ class LastAdminError(Conflict):
     title, slug = "The last admin stays", "last-admin"
 
 
+class SignInRefused(BadRequest):
+    title, slug = "The sign-in was refused", "sign-in-refused"
+
+
 class ExternalRoleError(Conflict):
     title, slug = "The role follows the groups of the identity provider", "external-role"
 

@@ -133,6 +133,28 @@ class Tokens(BaseModel):
     issued_token_type: str | None = None
 
 
+class SignedOut(BaseModel):
+    end_session_url: str | None = Field(
+        None,
+        description="where a browser signs out at the identity provider, too, at which the session began",
+        examples=["https://login.example.com/logout?id_token_hint=..."],
+    )
+
+
+class IdentityProvider(BaseModel):
+    """Where the users of this shop may sign in, other than with a password here."""
+
+    label: str = Field(description="for the button", examples=["your company account"])
+    issuer: str = Field(examples=["https://login.example.com"])
+    login_path: str = Field(
+        description="send the browser there, with `?return_to=` a path in this shop", examples=["/v1/auth/login"]
+    )
+
+
+class IdentityProviders(BaseModel):
+    items: list[IdentityProvider]
+
+
 class Jwks(BaseModel):
     """RFC 7517. A key is published before it signs, and until its last token has expired."""
 

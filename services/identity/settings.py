@@ -5,7 +5,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from caravan.environment import FormerName, check_url
@@ -122,6 +122,30 @@ class Settings(BaseSettings):
         max_length=255,
         description="Access tokens of that issuer for this audience (`aud`) are accepted. Default: none are.",
     )
+    oidc_client_id: str = Field(
+        "",
+        max_length=255,
+        description="The shop's client id at that issuer, to sign in with a browser. Default: only tokens are taken.",
+    )
+    oidc_client_secret: SecretStr | None = Field(None, description="The secret of that client.")
+    oidc_scopes: str = Field(
+        "openid email profile",
+        max_length=1000,
+        pattern=r"^([!#-\[\]-~]+ )*openid( [!#-\[\]-~]+)*$",
+        description="What is asked for at a sign-in with a browser, `openid` among it.",
+    )
+    oidc_label: str = Field(
+        "your company account", min_length=1, max_length=60, description="What the sign-in button calls the issuer."
+    )
+    oidc_session_hours: float = Field(
+        10.0,
+        gt=0,
+        le=720,
+        description=(
+            "Life of a session that began at the issuer: after this the user signs in there again, with the groups "
+            "and standing of then."
+        ),
+    )
     oidc_algorithms: tuple[Algorithm, ...] = Field(
         ("RS256", "ES256"),
         min_length=1,
@@ -173,8 +197,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 "IDENTITY_OIDC_DEFAULT_ROLE is none and IDENTITY_OIDC_ROLES is not set: nobody could sign in"
             )
-        if self.oidc_issuer and not self.oidc_audience:
-            raise ValueError("IDENTITY_OIDC_ISSUER is set: set IDENTITY_OIDC_AUDIENCE, too")
+        secret = self.oidc_client_secret.get_secret_value() if self.oidc_client_secret else ""
+        if bool(self.oidc_client_id) != bool(secret):
+            raise ValueError("IDENTITY_OIDC_CLIENT_ID and IDENTITY_OIDC_CLIENT_SECRET: set both or neither")
+        if self.oidc_issuer and not (self.oidc_audience or self.oidc_client_id):
+            raise ValueError("IDENTITY_OIDC_ISSUER is set: set IDENTITY_OIDC_AUDIENCE or IDENTITY_OIDC_CLIENT_ID, too")
         return self
 
     @field_validator("gateways")

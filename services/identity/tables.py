@@ -61,6 +61,7 @@ class Session(IdentityTable, table=True):
     expires_at: datetime = define_column(sql.TIMESTAMPTZ)
     revoked_at: datetime | None = define_column(sql.TIMESTAMPTZ)
     revoked_because: str | None = define_column(sql.TEXT)
+    id_token: str | None = define_column(sql.TEXT)
 
 
 class SigningKey(IdentityTable, table=True):
@@ -89,6 +90,16 @@ class ResetLink(IdentityTable, table=True):
     created_at: datetime = define_column(sql.TIMESTAMPTZ)
     expires_at: datetime = define_column(sql.TIMESTAMPTZ)
     used_at: datetime | None = define_column(sql.TIMESTAMPTZ)
+
+
+class UsedState(IdentityTable, table=True):
+    """Unlogged: what a crash of the database forgets, the issuer's code is for one use, too."""
+
+    __tablename__ = "used_state"
+    __table_args__ = (Index("used_state_expiry", "expires_at"), {"prefixes": ["UNLOGGED"]})
+
+    fingerprint: bytes = define_column(sql.BYTEA, primary_key=True)
+    expires_at: datetime = define_column(sql.TIMESTAMPTZ)
 
 
 class Attempt(IdentityTable, table=True):

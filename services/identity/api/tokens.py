@@ -14,7 +14,7 @@ from services.identity import schemas
 from services.identity.api.context import find_network
 from services.identity.client import KeySetRequest
 from services.identity.model import Device
-from services.identity.use_cases import keys, sessions, token_grants
+from services.identity.use_cases import external_sign_in, keys, sessions, token_grants
 from services.identity.use_cases.keys import IdentityContext
 from services.identity.use_cases.login_attempts import derive_device_key
 
@@ -103,15 +103,16 @@ def _read_basic_credentials(request: Request) -> dict[str, str]:
 @router.post(
     "/v1/auth/revoke",
     responses={200: {"description": "The session of that token has ended, or the token was none"}},
-    response_class=Response,
+    response_model=schemas.SignedOut,
     openapi_extra={"requestBody": schemas.REVOCATION},
 )
 async def revoke_token(request: Request, context: Injected[IdentityContext]) -> Response:
     """Sign out: end the session of a refresh token (RFC 7009; JSON or form-encoded). Unknown tokens are answered
     alike.
     """
-    await sessions.revoke_session(context, await _read_token(request))
-    return Response(headers=NO_STORE_HEADERS)
+    id_token = await sessions.revoke_session(context, await _read_token(request))
+    signed_out = schemas.SignedOut(end_session_url=external_sign_in.build_end_session_url(context, id_token) or None)
+    return make_json_response(signed_out.model_dump_json(exclude_none=True).encode(), headers=NO_STORE_HEADERS)
 
 
 async def _read_token(request: Request) -> str:

@@ -4,10 +4,12 @@ signed with them.
 
 import asyncio
 import secrets
+from base64 import urlsafe_b64encode
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
+from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from joserfc import jwt
 from joserfc.jwk import OKPKey
@@ -54,6 +56,19 @@ class PasswordHasher:
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
+
+
+def seal_text(text: str, key: bytes) -> str:
+    """A text for a cookie or a column that only this shop can read, and nobody can alter."""
+    return Fernet(urlsafe_b64encode(key)).encrypt(text.encode()).decode()
+
+
+def open_sealed_text(sealed: str, key: bytes, max_age_seconds: int | None = None) -> str:
+    """Empty for what this key did not seal, or too long ago."""
+    try:
+        return Fernet(urlsafe_b64encode(key)).decrypt(sealed.encode(), max_age_seconds).decode()
+    except (InvalidToken, UnicodeEncodeError):
+        return ""
 
 
 def generate_key(kid: str) -> OKPKey:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import httpx2
-import orjson
 from joserfc.jwk import JWKRegistry, RSAKey
 from prometheus_client import Counter, Gauge
 from pydantic import AfterValidator, BaseModel, ValidationError
@@ -19,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ValidationError
 from caravan.deadlines import Deadline
 from caravan.telemetry import log
 from caravan.token_issuers import TokenIssuer
+from services.identity.providers.issuer_http import IssuerError, request_json
 from services.identity.settings import Settings, check_secure_url
 
 FETCH_SECONDS = 2.5
@@ -27,7 +27,6 @@ METADATA_SECONDS = 3600.0
 KEYS_SECONDS = 300.0
 MIN_REFRESH_SECONDS = 10.0
 """Whoever invents key ids doesn't get the shop to storm the issuer."""
-MAX_DOCUMENT_BYTES = 256 * 1024
 MAX_KEYS = 100
 MIN_RSA_BITS = 2048
 _KEY_MEMBERS = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
@@ -39,10 +38,6 @@ KEYS_FETCHED_AT = Gauge(
     "caravan_openid_keys_fetched_timestamp_seconds",
     "When the outside issuer's keys were fetched last; 0 while they are not known",
 )
-
-
-class IssuerError(Exception):
-    """The issuer can't be reached in time, or what it answers can't be used; the text says which."""
 
 
 def _check_endpoint(url: str) -> str:
@@ -58,6 +53,12 @@ class ProviderMetadata(BaseModel):
 
     issuer: str
     jwks_uri: Endpoint
+    authorization_endpoint: Endpoint | None = None
+    token_endpoint: Endpoint | None = None
+    userinfo_endpoint: Endpoint | None = None
+    end_session_endpoint: Endpoint | None = None
+    token_endpoint_auth_methods_supported: list[str] = ["client_secret_basic"]
+    authorization_response_iss_parameter_supported: bool = False
 
 
 class OpenIdProvider:
@@ -65,7 +66,8 @@ class OpenIdProvider:
         self._settings = settings
         self._http = http
         self._now = now
-        self._metadata: ProviderMetadata | None = None
+        self.metadata: ProviderMetadata | None = None
+        """As it was read last."""
         self._metadata_until = self._keys_until = self._next_refresh_at = float("-inf")
         self._lock = asyncio.Lock()
         self.keys: list[dict[str, Any]] = []
@@ -94,7 +96,7 @@ class OpenIdProvider:
     async def _try_refresh(self) -> None:
         try:
             async with Deadline(FETCH_SECONDS):
-                metadata = await self._fetch_metadata()
+                metadata = await self.read_metadata()
                 document = await self._fetch_document("keys", metadata.jwks_uri)
             keys = read_keys(document, self._settings.oidc_algorithms)
         except (IssuerError, TimeoutError) as error:
@@ -110,8 +112,9 @@ class OpenIdProvider:
         self._keys_until = self._now() + KEYS_SECONDS
         KEYS_FETCHED_AT.set_to_current_time()
 
-    async def _fetch_metadata(self) -> ProviderMetadata:
-        if self._metadata is None or self._now() >= self._metadata_until:
+    async def read_metadata(self) -> ProviderMetadata:
+        """The discovery document, from memory for an hour. Raises IssuerError."""
+        if self.metadata is None or self._now() >= self._metadata_until:
             issuer = self._settings.oidc_issuer
             document = await self._fetch_document("metadata", f"{issuer.rstrip('/')}/.well-known/openid-configuration")
             try:
@@ -122,41 +125,16 @@ class OpenIdProvider:
                 raise IssuerError(f"its discovery document can't be used: {field}: {fault['msg']}") from None
             if metadata.issuer != issuer:
                 raise IssuerError(f"its discovery document is that of {metadata.issuer[:200]}")
-            self._metadata, self._metadata_until = metadata, self._now() + METADATA_SECONDS
-        return self._metadata
+            self.metadata, self._metadata_until = metadata, self._now() + METADATA_SECONDS
+        return self.metadata
 
     async def _fetch_document(self, name: str, url: str) -> Mapping[str, Any]:
         try:
-            document = await self._request_json("GET", url)
+            document = await request_json(self._http, "GET", url)
         except BaseException:
             FETCHES.labels(name, "failed").inc()
             raise
         FETCHES.labels(name, "fetched").inc()
-        return document
-
-    async def _request_json(self, method: str, url: str) -> Mapping[str, Any]:
-        """The JSON object at an address, of at most MAX_DOCUMENT_BYTES. A redirect is no answer: who can make the
-        issuer redirect must not choose its keys.
-        """
-        headers = {"accept": "application/json", "accept-encoding": "identity"}
-        content = bytearray()
-        try:
-            async with self._http.stream(method, url, headers=headers, follow_redirects=False) as response:
-                if response.status_code != 200:
-                    raise IssuerError(f"{url} answered {response.status_code}")
-                if response.headers.get("content-encoding", "identity") != "identity":
-                    raise IssuerError(f"{url} answered with a content encoding that was not asked for")
-                async for chunk in response.aiter_raw():
-                    content += chunk
-                    if len(content) > MAX_DOCUMENT_BYTES:
-                        raise IssuerError(f"{url} answered more than {MAX_DOCUMENT_BYTES} bytes")
-            document = orjson.loads(content)
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise IssuerError(f"{url} can't be reached: {error or type(error).__name__}") from error
-        except orjson.JSONDecodeError:
-            raise IssuerError(f"{url} answered no JSON") from None
-        if not isinstance(document, dict):
-            raise IssuerError(f"{url} answered no JSON object")
         return document
 
 

@@ -4,14 +4,15 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, exists, func, or_, select, update
+from sqlalchemy import bindparam, delete, exists, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from caravan.database import Database, UnitOfWork
 from caravan.database import tables as sql
 from caravan.database.query import Query
 from caravan.database.tables import col, list_columns
 from services.identity.messages import UserRole
-from services.identity.tables import Account
+from services.identity.tables import Account, UsedState
 
 FIRST_SIGN_INS_LOCK = 0x1D03
 """Advisory lock: of several first sign-ins of one user at once, one makes the account."""
@@ -65,6 +66,8 @@ _END_TOKENS = Query(
     .where(_BY_ID, col(Account.external_issuer).is_not(None))
     .values(external_valid_from=bindparam("now", type_=sql.TIMESTAMPTZ))
 )
+_USE_STATE = Query(insert(UsedState).on_conflict_do_nothing())
+_PURGE_STATES = Query(delete(UsedState).where(col(UsedState.expires_at) < bindparam("before")))
 _IS_ACTIVE = Query(
     select(
         exists()
@@ -108,3 +111,12 @@ async def end_tokens(uow: UnitOfWork, account_id: UUID, now: datetime) -> None:
 async def is_active(database: Database, account_id: UUID, issued_at: datetime) -> bool:
     """Whether tokens of this user that the issuer issued then are still good."""
     return bool(await _IS_ACTIVE.fetch_value(database, account_id=account_id, issued_at=issued_at))
+
+
+async def use_state(database: Database, fingerprint: bytes, expires_at: datetime) -> bool:
+    """Finish a sign-in; False when it was finished before."""
+    return await _USE_STATE.execute(database, fingerprint=fingerprint, expires_at=expires_at) == 1
+
+
+async def purge_expired(database: Database, before: datetime) -> None:
+    await _PURGE_STATES.execute(database, before=before)

@@ -21,6 +21,11 @@ class SessionUser(NamedTuple):
     role: UserRole
 
 
+class RevokedSession(NamedTuple):
+    user_id: UUID
+    id_token: str | None
+
+
 class KnownNetwork(NamedTuple):
     is_known: bool
     user_id: UUID | None
@@ -62,8 +67,8 @@ _REVOKE = Query(
     update(Session)
     .where(_BY_ID, col(Session.revoked_at).is_(None))
     .values(revoked_at=_NOW, revoked_because="revoked")
-    .returning(col(Session.account_id)),
-    UUID,
+    .returning(col(Session.account_id), col(Session.id_token)),
+    RevokedSession,
 )
 _REVOKE_ALL = Query(
     update(Session)
@@ -84,22 +89,29 @@ _PURGE_EXPIRED = Query(delete(Session).where(col(Session.expires_at) < bindparam
 
 
 async def insert_session(
-    uow: UnitOfWork, session: UUID, account: Account, network: str, now: datetime, expires_at: datetime
+    uow: UnitOfWork,
+    session: UUID,
+    account: Account,
+    network: str,
+    now: datetime,
+    expires_at: datetime,
+    id_token: str | None = None,
 ) -> bool:
     """Open a session, unless the user was disabled or the password changed since it was verified: that would have ended
-    this session, too.
+    this session, too. `id_token`: sealed, of an outside issuer at which the session began.
     """
     return (
         await uow.execute(
-            "INSERT INTO session (id, account_id, network, created_at, used_at, expires_at) SELECT $1, id, $4, $5,"
-            " $5, $6 FROM"
-            " (SELECT id FROM account WHERE id = $2 AND password_set_at = $3 AND NOT disabled FOR SHARE) AS verified",
+            "INSERT INTO session (id, account_id, network, created_at, used_at, expires_at, id_token)"
+            " SELECT $1, id, $4, $5, $5, $6, $7 FROM (SELECT id FROM account WHERE id = $2"
+            " AND password_set_at IS NOT DISTINCT FROM $3 AND NOT disabled FOR SHARE) AS verified",
             session,
             account.id,
             account.password_set_at,
             network,
             now,
             expires_at,
+            id_token,
         )
         == 1
     )
@@ -126,9 +138,9 @@ async def revoke_reused_session(uow: UnitOfWork, session: UUID, generation: int,
     return await _REVOKE_REUSED.fetch_value(uow, session=session, generation=generation, now=now)
 
 
-async def revoke_session(uow: UnitOfWork, session: UUID, now: datetime) -> UUID | None:
-    """End one session; its user's id, or None when it had ended."""
-    return await _REVOKE.fetch_value(uow, session=session, now=now)
+async def revoke_session(uow: UnitOfWork, session: UUID, now: datetime) -> RevokedSession | None:
+    """End one session; None when it had ended."""
+    return await _REVOKE.fetch_one(uow, session=session, now=now)
 
 
 async def revoke_sessions(

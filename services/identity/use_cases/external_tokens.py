@@ -4,11 +4,12 @@ Every process verifies them itself and asks here once for each; here they are ve
 somebody's rights away.
 """
 
-from caravan.errors import ServiceUnavailable, Unauthorized
+from caravan.errors import Unauthorized
 from caravan.token_issuers import UnverifiedToken
 from services.identity.claims import read_profile
 from services.identity.client import AcceptedToken, AcceptTokenRequest
 from services.identity.model import ExternalSession
+from services.identity.providers.issuer_http import IssuerUnavailable
 from services.identity.store import external
 from services.identity.use_cases.external_users import DISABLED, ENDED, sign_in_external_user
 from services.identity.use_cases.keys import IdentityContext
@@ -26,12 +27,12 @@ async def refresh_issuer_keys(context: IdentityContext) -> bool:
 async def accept_token(context: IdentityContext, request: AcceptTokenRequest) -> AcceptedToken:
     """Raises Unauthorized for a token that is not good, and for a user who may not sign in."""
     provider, settings = context.resources.provider, context.settings
-    if provider is None:
+    if provider is None or not settings.oidc_audience:
         raise Unauthorized("the token was not issued for this shop")
     token, now = UnverifiedToken.parse(request.token), context.clock().timestamp()
     await provider.refresh_keys(token.kid)
     if not provider.keys:
-        raise ServiceUnavailable(f"the keys of {settings.oidc_issuer} are not known yet; try again", retry_after=5)
+        raise IssuerUnavailable(f"the keys of {settings.oidc_issuer} are not known yet; try again", retry_after=5)
     claims = provider.build_issuer(settings.oidc_audience).decode_token(token, now)
     token_type = token.header.get("typ")
     if (token_type.lower() if isinstance(token_type, str) else token_type) not in ACCESS_TOKEN_TYPES:

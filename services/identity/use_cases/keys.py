@@ -18,6 +18,7 @@ from caravan.service import ServiceContext
 from caravan.telemetry import log
 from services.identity.client import ExternalKeySet, KeySet, KeySetRequest
 from services.identity.model import KeySchedule, SigningKey
+from services.identity.providers.code_flow import CodeFlow
 from services.identity.providers.crypto import (
     PasswordHasher,
     export_public_part,
@@ -29,6 +30,9 @@ from services.identity.providers.crypto import (
 from services.identity.providers.openid import OpenIdProvider
 from services.identity.settings import Settings
 from services.identity.store import keys as store
+
+CALLBACK_PATH = "/v1/auth/callback"
+"""Where an outside issuer sends the browser back: it has to know the address beforehand."""
 
 
 @dataclass(slots=True)
@@ -42,6 +46,8 @@ class IdentityResources:
     private_keys: dict[str, OKPKey] = field(default_factory=dict, repr=False)
     provider: OpenIdProvider | None = None
     """The outside issuer; None where none is set."""
+    flow: CodeFlow | None = None
+    """Signing in there with a browser; None where no client is set."""
 
 
 IdentityContext = ServiceContext[Settings, IdentityResources]
@@ -53,9 +59,13 @@ async def open_resources(context: IdentityContext) -> AsyncIterator[IdentityReso
     settings = context.settings
     if settings.oidc_issuer == context.url:
         raise SettingsError("IDENTITY_OIDC_ISSUER: must not be this shop itself (CARAVAN_PUBLIC_URL)")
-    context.resources = IdentityResources(
-        PasswordHasher(settings), provider=OpenIdProvider(settings, context.http) if settings.oidc_issuer else None
+    provider = OpenIdProvider(settings, context.http) if settings.oidc_issuer else None
+    flow = (
+        CodeFlow(settings, provider, context.http, f"{context.url}{CALLBACK_PATH}")
+        if provider is not None and settings.oidc_client_id
+        else None
     )
+    context.resources = IdentityResources(PasswordHasher(settings), provider=provider, flow=flow)
     try:
         await rotate_keys(context)
         yield context.resources
@@ -133,7 +143,7 @@ async def get_key_set(context: IdentityContext, request: KeySetRequest) -> KeySe
         context.resources.provider,
         context.settings,
     )
-    if provider is None:
+    if provider is None or not settings.oidc_audience:
         return KeySet(issuer=context.url, keys=keys)
     if request.kid and all(key["kid"] != request.kid for key in keys):
         await provider.refresh_keys(request.kid)

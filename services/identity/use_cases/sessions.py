@@ -59,12 +59,17 @@ def derive_refresh_key(context: IdentityContext) -> bytes:
     return bytes.fromhex(derive_secret(context.secret, "refresh tokens"))
 
 
-async def revoke_session(context: IdentityContext, token: str) -> None:
-    """Sign out: whoever has any refresh token of the session may end it. Other tokens end nothing (RFC 7009)."""
+async def revoke_session(context: IdentityContext, token: str) -> str | None:
+    """Sign out: whoever has any refresh token of the session may end it. Other tokens end nothing (RFC 7009). The
+    sealed ID token, when the session began at an outside issuer.
+    """
     refresh = RefreshToken.decode(token, derive_refresh_key(context))
     if refresh is None:
-        return
+        return None
     async with context.database.unit_of_work() as uow:
-        user = await store.revoke_session(uow, refresh.session, context.clock())
-        if user is not None:
-            record_audit(uow, "session.revoked", f"user:{user}", actor=f"user:{user}", session=str(refresh.session))
+        revoked = await store.revoke_session(uow, refresh.session, context.clock())
+        if revoked is None:
+            return None
+        user = f"user:{revoked.user_id}"
+        record_audit(uow, "session.revoked", user, actor=user, session=str(refresh.session))
+    return revoked.id_token

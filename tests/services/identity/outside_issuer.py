@@ -17,7 +17,7 @@ import pytest
 
 from caravan.runtime import Backends
 from tests.services.identity.conftest import CHEAP, IdentityClient
-from tests.support.openid_provider import AUDIENCE
+from tests.support.openid_provider import AUDIENCE, CLIENT_ID, CLIENT_SECRET
 from tests.support.shop import run_services, wait_until
 
 ROLES = {"shop-admins": "admin", "shop-staff": "staff"}
@@ -74,6 +74,8 @@ async def run_identity(
     given = {
         "IDENTITY_OIDC_ISSUER": issuer_url,
         "IDENTITY_OIDC_AUDIENCE": AUDIENCE,
+        "IDENTITY_OIDC_CLIENT_ID": CLIENT_ID,
+        "IDENTITY_OIDC_CLIENT_SECRET": CLIENT_SECRET,
         "IDENTITY_OIDC_ROLES": orjson.dumps(ROLES).decode(),
         "IDENTITY_OIDC_ALGORITHMS": '["RS256", "ES256", "EdDSA"]',
         **settings,

@@ -10,7 +10,9 @@ import pytest
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import RSAKey
 
+from caravan.errors import ServiceUnavailable
 from caravan.runtime import Backends
+from services.identity.client import ACCEPT_TOKEN, AcceptTokenRequest
 from tests.services.identity.conftest import IdentityClient
 from tests.services.identity.outside_issuer import (
     OutsideIssuer,
@@ -166,6 +168,11 @@ async def test_the_issuer_may_be_away_for_as_long_as_it_is(backends: Backends, n
             assert ready["status"] == "ready"
             shop_user = await identity.person()
             assert (await identity.me(shop_user.access)).status_code == 200
+            context = identity.shop.get_context("identity")
+            for _ in range(30):
+                with pytest.raises(ServiceUnavailable):
+                    await context.call(ACCEPT_TOKEN, AcceptTokenRequest(token=token))
+            assert context.call.get_breaker("identity").allow_call(), "nobody else is kept from identity"
             answer = await identity.me(token)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
             metrics = (await identity.client.get("/metrics")).text

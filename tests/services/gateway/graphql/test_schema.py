@@ -30,7 +30,10 @@ NO_MUTATION = {
 NO_QUERY = {
     "GET /.well-known/jwks.json": "for verifiers of tokens",
     "GET /.well-known/openid-configuration": "for clients of OpenID Connect",
+    "GET /v1/auth/callback": "a redirect of a browser",
+    "GET /v1/auth/login": "a redirect of a browser",
     "GET /v1/auth/password-reset/page": "a page",
+    "GET /v1/auth/providers": "before anybody has signed in",
     "GET /v1/auth/verification/page": "a page",
     "GET /v1/notifications/preferences/{token}": "a page",
     "GET /v1/notifications/undeliverable-addresses": "of who looks after the mail server",
