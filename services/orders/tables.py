@@ -21,7 +21,10 @@ class OrdersTable(DeclaredTable, registry=define_registry("orders")):
 
 class Event(EventColumns, OrdersTable, table=True):
     __tablename__ = "event"
-    __table_args__ = build_event_arguments()
+    __table_args__ = (
+        *build_event_arguments(),
+        Index("event_trace", "trace_id", postgresql_where=text("version = 1")),  # one entry for each order
+    )
 
 
 for statement in APPEND_ONLY_DDL:

@@ -100,7 +100,7 @@ READS: dict[str, Read] = {
         Order,
         "user",
         "Your orders (for staff: everybody's), the newest first.",
-        optional={"status": str},
+        optional={"status": str, "user_id": Uuid, "trace_id": str},
         query={"view": "full"},
     ),
     "order_history": Read(

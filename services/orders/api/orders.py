@@ -25,7 +25,7 @@ from services.orders import model
 from services.orders.api.documents import build_document_from_order, build_document_from_summary, build_item
 from services.orders.api.history import load_past_order
 from services.orders.schemas import AcceptedOrder, CancelRequest, OrderDocument, OrderItem, OrderRequest
-from services.orders.store import summaries
+from services.orders.store import streams, summaries
 from services.orders.use_cases import READ_DATABASE, OrdersContext, cancel, place, read
 
 router = APIRouter(tags=["orders"])
@@ -60,19 +60,25 @@ async def list_orders(
     view: Annotated[
         Literal["summary", "full"], Query(description="`full`: each with all that `/v1/orders/{order_id}` shows")
     ] = "summary",
+    user_id: Annotated[UUID | None, Query(description="for staff: only those of this customer")] = None,
+    trace_id: Annotated[
+        str | None, Query(pattern="^[0-9a-f]{32}$", description="only those that were placed in this trace")
+    ] = None,
     limit: Limit = 20,
     cursor: CursorParameter = None,
 ) -> Response:
     """Your orders, newest first; staff see everybody's."""
     after = decode_cursor(cursor, parse_time, UUID)
-    owner = None if caller.has_role("staff") else caller.user_id
+    owner = user_id if caller.has_role("staff") else caller.user_id
+    placed_in_trace = await streams.list_placed_orders(context.database, trace_id) if trace_id else None
+    selection = summaries.Filter(owner, status, placed_in_trace)
     read_database = context.databases[READ_DATABASE]
     if view == "full":
-        orders = await summaries.list_full_orders(read_database, owner, status, after, limit + 1)
+        orders = await summaries.list_full_orders(read_database, selection, after, limit + 1)
         return make_page_response(
             orders, limit, build_document_from_summary, lambda row: (row.placed.placed_at, row.placed.id)
         )
-    rows = await summaries.list_orders(read_database, owner, status, after, limit + 1)
+    rows = await summaries.list_orders(read_database, selection, after, limit + 1)
     return make_page_response(rows, limit, build_item, lambda row: (row.placed_at, row.id))
 
 

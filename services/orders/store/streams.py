@@ -6,9 +6,10 @@ from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from caravan.database import Database, UnitOfWork
+from caravan.database import tables as sql
 from caravan.database.conditions import is_among
 from caravan.database.query import Query
 from caravan.database.tables import col
@@ -22,6 +23,19 @@ _LOCK = Query(
     .order_by(col(Event.stream))
     .with_for_update(key_share=True)
 )
+
+_LIST_PLACED = Query(
+    select(col(Event.stream))
+    .where(col(Event.version) == 1, col(Event.trace_id) == bindparam("trace_id", type_=sql.TEXT))
+    .limit(bindparam("limit")),
+    UUID,
+)
+MAX_PLACED = 1000
+
+
+async def list_placed_orders(database: Database, trace_id: str) -> list[UUID]:
+    """The orders that were placed in a trace."""
+    return await _LIST_PLACED.fetch_values(database, trace_id=trace_id, limit=MAX_PLACED)
 
 
 async def lock_orders(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Order]:

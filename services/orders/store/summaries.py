@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, any_, bindparam, or_, select, tuple_
 
 from caravan.database import Database
 from caravan.database import tables as sql
@@ -72,8 +72,10 @@ _FULL = (
 
 
 def _sort_newest_first(statement: Select[Any]) -> Select[Any]:
+    ids: ColumnElement[Any] = bindparam("ids", type_=sql.ARRAY(sql.UUID))
     return (
         statement.where(compare_if_given(col(OrderSummary.user_id), "user_id"))
+        .where(or_(ids.is_(None), col(OrderSummary.id) == any_(ids)))
         .where(compare_if_given(col(OrderSummary.status), "status"))
         .where(or_(_AFTER_TIME.is_(None), tuple_(*_SORT_KEY) < tuple_(_AFTER_TIME, _AFTER_ID)))
         .order_by(*(column.desc() for column in _SORT_KEY))
@@ -95,27 +97,29 @@ async def find_owner(read: Database, order_id: UUID) -> UUID | None:
     return await _FIND_OWNER.fetch_value(read, order_id=order_id)
 
 
-async def list_orders(
-    read: Database, user_id: UUID | None, status: str | None, after: Sequence[Any] | None, limit: int
-) -> list[ListedOrder]:
+class Filter(NamedTuple):
+    """Which orders a list holds; None: all of them. `ids`: none but these."""
+
+    user_id: UUID | None = None
+    status: str | None = None
+    ids: list[UUID] | None = None
+
+
+async def list_orders(read: Database, selection: Filter, after: Sequence[Any] | None, limit: int) -> list[ListedOrder]:
     """Newest first; `after` is the (placed_at, id) of the last one seen."""
-    return await _fetch_page(_LIST, read, user_id, status, after, limit)
+    return await _fetch_page(_LIST, read, selection, after, limit)
 
 
-async def list_full_orders(
-    read: Database, user_id: UUID | None, status: str | None, after: Sequence[Any] | None, limit: int
-) -> list[Summary]:
+async def list_full_orders(read: Database, selection: Filter, after: Sequence[Any] | None, limit: int) -> list[Summary]:
     """The same with their lines and all else."""
-    return await _fetch_page(_LIST_FULL, read, user_id, status, after, limit)
+    return await _fetch_page(_LIST_FULL, read, selection, after, limit)
 
 
 async def _fetch_page(
-    query: Query[T], read: Database, user_id: UUID | None, status: str | None, after: Sequence[Any] | None, limit: int
+    query: Query[T], read: Database, selection: Filter, after: Sequence[Any] | None, limit: int
 ) -> list[T]:
     after_time, after_id = after or (None, None)
-    return await query.fetch_all(
-        read, user_id=user_id, status=status, after_time=after_time, after_id=after_id, limit=limit
-    )
+    return await query.fetch_all(read, **selection._asdict(), after_time=after_time, after_id=after_id, limit=limit)
 
 
 async def count_by_status(read: Database) -> dict[str, int]:

@@ -90,7 +90,9 @@ async def get_order_owner(context: OrdersContext, request: OrderOwnerRequest) ->
 
 
 async def list_recent_orders(context: OrdersContext, request: RecentOrdersRequest) -> RecentOrders:
-    rows = await summaries.list_orders(context.databases[READ_DATABASE], request.user_id, None, None, request.limit)
+    rows = await summaries.list_orders(
+        context.databases[READ_DATABASE], summaries.Filter(request.user_id), None, request.limit
+    )
     items = [
         OrderSummary(
             id=row.id,

@@ -2,7 +2,7 @@
 
 import asyncio
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -165,3 +165,27 @@ async def test_a_rebuilt_read_side_equals_the_live_one_to_the_byte(shop: Shop) -
     assert rebuilt.is_identical
     assert rebuilt.rows == live[0]
     assert await projection.compute_digest(read, "order_summary") == live
+
+
+async def test_staff_list_the_orders_of_a_customer_and_those_of_a_trace(shop: Shop) -> None:
+    user, other, trace_id = new_id(), new_id(), uuid4().hex
+    order_id, _ = await create_order(shop, user), await create_order(shop, other)
+    database = shop.get_database("orders")
+    await database.execute("ALTER TABLE event DISABLE TRIGGER USER")
+    await database.execute("UPDATE event SET trace_id = $2 WHERE stream = $1", order_id, trace_id)
+    await database.execute("ALTER TABLE event ENABLE TRIGGER USER")
+    staff = shop.issue_headers("staff")
+
+    async def list_ids(query: str, headers: dict[str, str] = staff) -> list[str]:
+        answer = await shop.client.get(f"/v1/orders?{query}", headers=headers)
+        assert answer.status_code == 200, answer.text
+        return [item["id"] for item in answer.json()["items"]]
+
+    async def is_listed() -> bool:
+        return await list_ids(f"user_id={user}") == [str(order_id)]
+
+    await wait_until(is_listed)
+    assert await list_ids(f"trace_id={trace_id}") == [str(order_id)]
+    assert await list_ids(f"trace_id={trace_id}&user_id={other}") == []
+    assert await list_ids(f"trace_id={uuid4().hex}") == []
+    assert await list_ids(f"user_id={user}", shop.issue_headers("customer", new_id())) == []
