@@ -105,6 +105,12 @@ class AdminAction(BaseModel):
     details: dict[str, str | int] = {}
 
 
+class Disclosure(BaseModel):
+    """Personal data that somebody has asked to see, such as those of `order:<id>`."""
+
+    subject: str = Field(max_length=400)
+
+
 class AuditReceipt(BaseModel):
     """It is in the audit log."""
 
@@ -115,4 +121,6 @@ class Refusals(BaseModel):
 
 RECORD_ADMIN_ACTION = Operation("identity", "record_admin_action", AdminAction, AuditReceipt, is_repeatable=False)
 """In the name of the admin whose token comes along; nobody else's is written down."""
+RECORD_DISCLOSURE = Operation("identity", "record_disclosure", Disclosure, AuditReceipt, is_repeatable=False)
+"""In the name of the member of staff whose token comes along."""
 RECORD_REFUSALS = Operation("identity", "record_refusals", Refusals, AuditReceipt, is_repeatable=False)

@@ -29,6 +29,7 @@ service = Service(
         client.GET_SESSION_STATE.bind(sessions.get_session_state),
         client.ENSURE_ADMIN.bind(registration.ensure_admin),
         client.RECORD_ADMIN_ACTION.bind(audit_records.record_admin_action),
+        client.RECORD_DISCLOSURE.bind(audit_records.record_disclosure),
         client.RECORD_REFUSALS.bind(audit_records.record_refusals),
     ),
     settings=Settings,

@@ -28,10 +28,12 @@ from services.identity.client import (
     GET_KEY_SET,
     GET_SESSION_STATE,
     RECORD_ADMIN_ACTION,
+    RECORD_DISCLOSURE,
     RECORD_REFUSALS,
     AdminAction,
     AuditReceipt,
     CustomerStatus,
+    Disclosure,
     KeySet,
     Refusals,
     SessionState,
@@ -71,6 +73,8 @@ class Issuer:
     users: dict[UUID, CustomerStatus] = field(default_factory=dict)
     admin_actions: list[AdminAction] = field(default_factory=list)
     """What admins did at the gateway."""
+    disclosures: list[str] = field(default_factory=list)
+    """Whose personal data staff asked to see."""
     refusals: list[Refusal] = field(default_factory=list)
 
     def build_service(self) -> Service:
@@ -94,6 +98,10 @@ class Issuer:
             self.admin_actions.append(action)
             return AuditReceipt()
 
+        async def record_disclosure(_: Any, disclosure: Disclosure) -> AuditReceipt:
+            self.disclosures.append(disclosure.subject)
+            return AuditReceipt()
+
         async def record_refusals(_: Any, refusals: Refusals) -> AuditReceipt:
             self.refusals += refusals.items
             return AuditReceipt()
@@ -103,6 +111,7 @@ class Issuer:
             GET_CUSTOMER_STATUS.bind(get_customer_status),
             GET_SESSION_STATE.bind(get_session),
             RECORD_ADMIN_ACTION.bind(record_admin_action),
+            RECORD_DISCLOSURE.bind(record_disclosure),
             RECORD_REFUSALS.bind(record_refusals),
         )
         return Service("identity", operations=operations)

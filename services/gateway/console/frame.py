@@ -65,8 +65,11 @@ class Frame:
     def render_page(self, page: Page, view: dict[str, Any]) -> Response:
         session = self._session
         allowed = {action.name: action for action in page.actions if session and has_role(session, action.role)}
-        live_url = page.live_url.format(**self._request.path_params) if page.live_path else ""
-        return self.render(page.template, page.title, page=page, actions=allowed, live_url=live_url, **view)
+        live_url = ""
+        if page.live_path:
+            live_url = f"{page.live_url.format(**self._request.path_params)}?after={view['live_after']}"
+        variables = {"title": page.title, "page": page, "actions": allowed, "live_url": live_url, **view}
+        return self.render(page.template, **variables)
 
     def render_problem(self, status: int, problem: dict[str, Any], retry_after: str = "") -> Response:
         title = TITLES.get(status) or problem.get("title") or "Something is wrong"

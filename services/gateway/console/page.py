@@ -12,23 +12,36 @@ View = dict[str, Any]
 """The variables of a page's template."""
 
 
+class Redirect(Exception):
+    """Another page of the console shows what was asked for."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(location)
+        self.location = location
+
+
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """`path` and `query` are the parameters of the page's address, `form` what a form sends."""
+    """`path` and `query` are the parameters of the page's address, `form` what a form sends. `revealed`: whose personal
+    data this session has asked to see; `record_disclosure` writes into the audit log that it asks for some.
+    """
 
     api: ApiClient
     session: Session
     path: dict[str, str]
     query: dict[str, str]
+    record_disclosure: Callable[[str], Awaitable[None]]
+    revealed: str = ""
     form: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """Where the browser goes on, and what the page there says on top."""
+    """Where the browser goes on, and what the page there says on top. `reveals`: whose personal data it then shows."""
 
     location: str
     notice: str
+    reveals: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +57,8 @@ class Action:
 @dataclass(frozen=True, slots=True)
 class Page:
     """`role`: the least that may open it. `section`: of the navigation, empty for a page that others lead to.
-    `live_path`: the public API's stream of events after which the page is shown anew.
+    `live_path`: the public API's stream of events after which the page is shown anew; what `load` returns says as
+    `live_after` which event it knows already.
     """
 
     name: str

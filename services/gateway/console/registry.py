@@ -4,16 +4,72 @@ Navigation, routes, the checks before each page and action, and the test that tr
 from `PAGES`. The API checks again: what is declared here decides what is offered, not what is allowed.
 """
 
-from services.gateway.console.page import Page
-from services.gateway.console.views import audit, orders, products, system
+from services.gateway.console.page import Action, Page
+from services.gateway.console.views import audit, failures, order, orders, products, system
 
 HOME = "/console/orders"
 """Where `/console` and a sign-in lead."""
 
 PAGES = (
-    Page("orders", "/console/orders", "Orders", "customer", "orders.html", orders.load_orders, section="Shop"),
+    Page(
+        "orders",
+        "/console/orders",
+        "Orders",
+        "customer",
+        "orders.html",
+        orders.load_orders,
+        section="Shop",
+        actions=(Action("place-sample", "Place a sample order", "customer", orders.place_sample_order),),
+    ),
+    Page(
+        "order",
+        "/console/orders/{order_id}",
+        "Order",
+        "customer",
+        "order.html",
+        order.load_order,
+        actions=(
+            Action("cancel", "Cancel the order", "customer", order.cancel_order),
+            Action("show-personal-data", "Show the address", "staff", order.show_personal_data),
+        ),
+        live_path="/v1/orders/{order_id}/events",
+    ),
     Page("products", products.PATH, "Products", "staff", "products.html", products.load_products, section="Shop"),
     Page("product", f"{products.PATH}/{{sku}}", "Product", "staff", "product.html", products.load_product),
+    Page(
+        "failures",
+        "/console/failures",
+        "Failures",
+        "admin",
+        "failures.html",
+        failures.load_failures,
+        section="Operations",
+    ),
+    Page(
+        "cause",
+        "/console/failures/{cause}",
+        "Failures of a cause",
+        "admin",
+        "cause.html",
+        failures.load_cause,
+        actions=(
+            Action("redrive", "Redrive", "admin", failures.redrive_cause),
+            Action("discard", "Discard for good", "admin", failures.discard_cause),
+        ),
+    ),
+    Page(
+        "failure",
+        "/console/failure/{failure}",
+        "Failure",
+        "admin",
+        "failure.html",
+        failures.load_failure,
+        actions=(
+            Action("redrive", "Redrive this one", "admin", failures.redrive_failure),
+            Action("discard", "Discard this one for good", "admin", failures.discard_failure),
+            Action("show-personal-data", "Show the persons in it", "admin", failures.show_personal_data),
+        ),
+    ),
     Page("system", system.PATH, "System", "staff", "system.html", system.load_system, section="Operations"),
     Page("audit", audit.PATH, "Audit", "admin", "audit.html", audit.load_audit, section="Operations"),
 )

@@ -63,6 +63,10 @@ def format_money(money: dict[str, Any]) -> Markup:
     )
 
 
+def format_money_text(money: dict[str, Any]) -> str:
+    return f"{format_amount(money['amount'], money['currency'])} {money['currency']}"
+
+
 def format_time(text: str | None) -> Markup | str:
     """A moment in UTC, to the second; the script adds how long ago that was."""
     if not text:

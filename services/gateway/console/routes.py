@@ -6,6 +6,7 @@ it. The API decides again, and what it refuses is shown as it says.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -16,12 +17,13 @@ from caravan.errors import Forbidden, NotFound
 from caravan.http import FREE_PARAMETERS, EventStream, convert_to_problem
 from services.gateway.console import sign_in
 from services.gateway.console.api_client import ApiClient, ApiRefused, fill_path
+from services.gateway.console.disclosure import record_disclosure
 from services.gateway.console.frame import Frame, has_role, redirect_to, redirect_to_sign_in
 from services.gateway.console.origin import is_from_elsewhere, read_local_target, require_same_origin
-from services.gateway.console.page import Action, Page, PageRequest
+from services.gateway.console.page import Action, Page, PageRequest, Redirect
 from services.gateway.console.registry import HOME, PAGES
 from services.gateway.console.rendering import MEDIA_TYPES, load_asset, render_response
-from services.gateway.console.session import SESSION_COOKIE, Session
+from services.gateway.console.session import DISCLOSURE_COOKIE, SESSION_COOKIE, Session
 from services.gateway.console.setup import Console
 
 FORM_TOKEN_FIELD = "form_token"
@@ -38,6 +40,18 @@ class Visit:
     session: Session
     api: ApiClient
     frame: Frame
+
+    def build_page_request(self, form: dict[str, str]) -> PageRequest:
+        disclosure = self.request.cookies.get(DISCLOSURE_COOKIE, "")
+        return PageRequest(
+            self.api,
+            self.session,
+            dict(self.request.path_params),
+            dict(self.request.query_params),
+            partial(record_disclosure, self.console.context, self.session),
+            self.console.seal.read_disclosure(self.session, disclosure),
+            form,
+        )
 
     def require_role(self, role: Role, what: str) -> None:
         if not has_role(self.session, role):
@@ -95,8 +109,10 @@ def _add_page(page: Page) -> None:
     async def show(request: Request) -> Response:
         async def load(visit: Visit) -> Response:
             visit.require_role(page.role, "this page")
-            asked = PageRequest(visit.api, visit.session, dict(request.path_params), dict(request.query_params))
-            return visit.frame.render_page(page, await page.load(asked))
+            try:
+                return visit.frame.render_page(page, await page.load(visit.build_page_request({})))
+            except Redirect as redirect:
+                return redirect_to(read_local_target(redirect.location, HOME))
 
         return await answer_visit(request, load)
 
@@ -107,11 +123,11 @@ def _add_action(page: Page, action: Action) -> None:
     async def run(request: Request) -> Response:
         async def run_action(visit: Visit) -> Response:
             visit.require_role(action.role, "this action")
-            form = await visit.read_action_form()
-            asked = PageRequest(visit.api, visit.session, dict(request.path_params), dict(request.query_params), form)
-            result = await action.run(asked)
+            result = await action.run(visit.build_page_request(await visit.read_action_form()))
             response = redirect_to(read_local_target(result.location, HOME))
             visit.console.seal.write_notice(response, result.notice)
+            if result.reveals:
+                visit.console.seal.write_disclosure(response, visit.session, result.reveals)
             return response
 
         return await answer_visit(request, run_action)
@@ -125,7 +141,7 @@ def _add_live_events(page: Page) -> None:
         async def open_events(visit: Visit) -> Response:
             visit.require_role(page.role, "this page")
             path = fill_path(page.live_path, **request.path_params)
-            last_event = request.headers.get("last-event-id", "")
+            last_event = request.headers.get("last-event-id") or request.query_params.get("after", "")
             headers = {"last-event-id": last_event} if last_event.isdigit() else {}
             answer, parts = await visit.api.open_stream(path, headers)
             if answer.status != 200:

@@ -21,6 +21,8 @@ COOKIE_PATH = "/console"
 SESSION_COOKIE = "caravan-console"
 NOTICE_COOKIE = "caravan-console-notice"
 NOTICE_SECONDS = 60
+DISCLOSURE_COOKIE = "caravan-console-disclosure"
+DISCLOSURE_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,15 @@ class SessionSeal:
 
     def read_notice(self, text: str) -> str:
         return self._open(text, NOTICE_SECONDS).decode()
+
+    def write_disclosure(self, response: Response, session: Session, subject: str) -> None:
+        """Whose personal data this session sees for a few minutes."""
+        content = self._fernet.encrypt(f"{session.id} {subject}".encode()).decode()
+        self._set_cookie(response, DISCLOSURE_COOKIE, content, DISCLOSURE_SECONDS)
+
+    def read_disclosure(self, session: Session, text: str) -> str:
+        owner, _, subject = self._open(text, DISCLOSURE_SECONDS).decode().partition(" ")
+        return subject if owner == session.id else ""
 
     def derive_form_token(self, session: Session) -> str:
         return hmac.new(self._form_key, session.id.encode(), hashlib.sha256).hexdigest()

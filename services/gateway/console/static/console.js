@@ -54,7 +54,7 @@ function announceState(text) {
 
 function openStream(url) {
   const source = new EventSource(url);
-  for (const name of ["message", "reset", "change"]) source.addEventListener(name, refreshRegions);
+  for (const name of ["status", "stock", "reset"]) source.addEventListener(name, refreshRegions);
   addEventListener("pagehide", () => source.close());
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 }
