@@ -20,7 +20,9 @@ GROUPS = {
 GROUP_BY_SOURCE = {source: name for name, (_, sources) in GROUPS.items() for source in sources}
 PAUSE_SECONDS = 1.0
 """Longer ones are a line of their own, so that what happened close together stays readable."""
-HIDDEN_DETAILS = frozenset({"order_id", "user_id", "lines", "channel", "email", "customer_name", "shipping_address"})
+HIDDEN_DETAILS = frozenset(
+    {"order_id", "user_id", "lines", "channel", "placed_at", "email", "customer_name", "shipping_address"}
+)
 MAX_DETAILS = 8
 MAX_VALUE_LENGTH = 120
 

@@ -81,8 +81,8 @@ async def test_sign_in_order_watch_and_redrive_a_poison_message(shop_in_browser:
             page.get_by_role("button", name="Redrive"),
         ]
         await page.goto(f"/console/orders/{order_id}")
-        for element in clicks:
-            await element.click()
+        for target in clicks:
+            await target.click()
         await expect(page.locator(".notice")).to_have_text("1 handed to their consumers again.")
         await expect(page.get_by_role("heading", name="No failures")).to_be_visible()
 

@@ -137,3 +137,21 @@ async def test_who_follows_a_link_of_another_site_is_let_ask_again(shop: Shop) -
     answer = await shop.client.get(HOME, headers={"sec-fetch-site": "cross-site"})
     assert answer.status_code == 200
     assert re.search(r'http-equiv="refresh" content="0"', answer.text)
+
+
+async def test_a_browser_that_comes_back_from_the_issuer_gets_a_session_of_the_console(shop: Shop) -> None:
+    """Identity leaves the first refresh token of the session in a cookie, for one use."""
+    form = {"grant_type": "password", "username": await register(shop), "password": PASSWORD}
+    token = (await shop.client.post("/v1/auth/token", data=form)).json()["refresh_token"]
+    headers = {"cookie": f"caravan-sign-in={token}", "sec-fetch-site": "cross-site"}
+    path = "/console/signed-in?next=/console/orders%3Fstatus%3Dpaid"
+    answer = await shop.client.get(path, headers=headers)
+    assert answer.status_code == 200
+    assert 'content="0;url=/console/orders?status=paid"' in answer.text
+    assert read_cookie(answer, "caravan-sign-in") == ""
+    session = ConsoleCase(shop).seal.read_session(read_cookie(answer, SESSION_COOKIE))
+    assert (await ConsoleCase(shop).get(session, HOME)).status_code == 200
+    again = await shop.client.get(path, headers=headers)
+    assert again.status_code == 400
+    assert not read_cookie(again, SESSION_COOKIE)
+    assert (await shop.client.get(path)).headers["location"] == SIGN_IN_PATH
