@@ -43,7 +43,7 @@ class SessionOpener:
             return session
         key = "console:renewal:" + hashlib.sha256(session.refresh_token.encode()).hexdigest()
         renewal = self._renewals.get(key)
-        if renewal is None or (renewal.done() and renewal.exception()):
+        if renewal is None or (renewal.done() and (renewal.cancelled() or renewal.exception())):
             renewal = self._renewals[key] = asyncio.create_task(self._renew(key, session, api))
         return await asyncio.shield(renewal)
 

@@ -1,5 +1,6 @@
 """How long the pages take in a large shop, and what a page that stays open costs. The tables are filled by SQL."""
 
+import re
 import time
 from collections.abc import AsyncIterator
 
@@ -99,7 +100,9 @@ async def test_a_page_that_is_open_for_half_a_day_does_not_grow(large_shop: Brow
         )
         before = await measure_heap(page)
         await page.evaluate("async (count) => { for (let n = 0; n < count; n++) await refreshRegions(); }", UPDATES)
-        assert f"Update {UPDATES - 1}" in await page.inner_text("#timeline")
+        shown = re.findall(r"Update (\d+)", await page.inner_text("#timeline"))
+        assert shown
+        assert min(int(number) for number in shown) >= UPDATES - 1
         grown = await measure_heap(page) - before
     print(f"{UPDATES} updates: {grown / 1e6:+.1f} MB")
     assert grown <= MAX_GROWTH_BYTES
