@@ -4,8 +4,12 @@ import secrets
 from datetime import timedelta
 from typing import Any
 
-from caravan.clock import new_id
+import orjson
+
+from caravan.clock import new_id, utc_now
 from caravan.jobs import JobRequest
+from services.notifications.store.addresses import UndeliverableAddress, note_undeliverable
+from services.notifications.store.notifications import NotificationRow, insert_notifications
 from tests.support.scenario import ShopScenario
 from tests.support.shop import wait_until
 
@@ -99,6 +103,23 @@ async def find_failure(scenario: ShopScenario) -> str:
         )
     ).json()
     return str(next(item["id"] for item in listed["items"] if item["message_id"] == job))
+
+
+async def create_sent_notification(scenario: ShopScenario) -> str:
+    values = orjson.dumps({"sku": "MUG"}).decode()
+    row = NotificationRow(
+        new_id(), str(new_id()), "back_in_stock", None, None, "log", "a@example.com", "standard", "sent", values
+    )
+    async with scenario.shop.get_database("notifications").unit_of_work() as uow:
+        await insert_notifications(uow, [row], utc_now())
+    return str(row.id)
+
+
+async def create_undeliverable_address(scenario: ShopScenario) -> str:
+    address = f"{new_id()}@example.com"
+    async with scenario.shop.get_database("notifications").unit_of_work() as uow:
+        await note_undeliverable(uow, [UndeliverableAddress(address, "bounce", "550 no such user")], utc_now())
+    return address
 
 
 async def create_user(scenario: ShopScenario) -> str:
