@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from caravan.auth import Role
-from services.gateway.console.api_client import ApiClient
+from services.gateway.console.api_client import Answer, ApiClient
 from services.gateway.console.session import Session
 
 View = dict[str, Any]
@@ -55,6 +55,14 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class Download:
+    """A file of a page, at `<path of the page>/<name>`: an answer of the API, passed on as it is."""
+
+    name: str
+    fetch: Callable[[PageRequest], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """`role`: the least that may open it. `section`: of the navigation, empty for a page that others lead to.
     `live_path`: the public API's stream of events after which the page is shown anew; what `load` returns says as
@@ -70,6 +78,7 @@ class Page:
     section: str = ""
     actions: tuple[Action, ...] = ()
     live_path: str = ""
+    downloads: tuple[Download, ...] = ()
 
     @property
     def live_url(self) -> str:

@@ -4,8 +4,8 @@ Navigation, routes, the checks before each page and action, and the test that tr
 from `PAGES`. The API checks again: what is declared here decides what is offered, not what is allowed.
 """
 
-from services.gateway.console.page import Action, Page
-from services.gateway.console.views import audit, failures, order, orders, products, system
+from services.gateway.console.page import Action, Download, Page
+from services.gateway.console.views import audit, failures, jobs, order, orders, products, reports, system, users
 
 HOME = "/console/orders"
 """Where `/console` and a sign-in lead."""
@@ -70,7 +70,48 @@ PAGES = (
             Action("show-personal-data", "Show the persons in it", "admin", failures.show_personal_data),
         ),
     ),
+    Page(
+        "reports",
+        reports.PATH,
+        "Reports",
+        "staff",
+        "reports.html",
+        reports.load_reports,
+        section="Shop",
+        downloads=(Download("sales.csv", reports.fetch_sales_csv),),
+    ),
+    Page("users", users.PATH, "Users", "admin", "users.html", users.load_users, section="Shop"),
+    Page(
+        "user",
+        f"{users.PATH}/{{user}}",
+        "User",
+        "admin",
+        "user.html",
+        users.load_user,
+        actions=(
+            Action("change-role", "Change the role", "admin", users.change_role),
+            Action("disable", "Disable", "admin", users.disable_user),
+            Action("enable", "Enable", "admin", users.enable_user),
+            Action("show-personal-data", "Show name and address", "admin", users.show_personal_data),
+        ),
+    ),
     Page("system", system.PATH, "System", "staff", "system.html", system.load_system, section="Operations"),
+    Page(
+        "jobs",
+        jobs.PATH,
+        "Jobs",
+        "admin",
+        "jobs.html",
+        jobs.load_jobs,
+        section="Operations",
+        actions=(
+            Action("retry", "Retry", "admin", jobs.retry_job),
+            Action("promote", "Run now", "admin", jobs.promote_job),
+            Action("remove", "Remove", "admin", jobs.remove_job),
+            Action("pause", "Pause", "admin", jobs.pause_queue),
+            Action("resume", "Resume", "admin", jobs.resume_queue),
+        ),
+    ),
     Page("audit", audit.PATH, "Audit", "admin", "audit.html", audit.load_audit, section="Operations"),
 )
 

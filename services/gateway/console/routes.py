@@ -20,15 +20,16 @@ from services.gateway.console.api_client import ApiClient, ApiRefused, fill_path
 from services.gateway.console.disclosure import record_disclosure
 from services.gateway.console.frame import Frame, has_role, redirect_to, redirect_to_sign_in
 from services.gateway.console.origin import is_from_elsewhere, read_local_target, require_same_origin
-from services.gateway.console.page import Action, Page, PageRequest, Redirect
+from services.gateway.console.page import Action, Download, Page, PageRequest, Redirect
 from services.gateway.console.registry import HOME, PAGES
-from services.gateway.console.rendering import MEDIA_TYPES, load_asset, render_response
+from services.gateway.console.rendering import MEDIA_TYPES, SECURITY_HEADERS, load_asset, render_response
 from services.gateway.console.session import DISCLOSURE_COOKIE, SESSION_COOKIE, Session
 from services.gateway.console.setup import Console
 
 FORM_TOKEN_FIELD = "form_token"
 NOT_IN_SCHEMA: dict[str, Any] = {"include_in_schema": False, "openapi_extra": {FREE_PARAMETERS: ""}}
 router = APIRouter()
+_FILE_HEADERS = {"content-type", "content-disposition"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,22 @@ def _add_action(page: Page, action: Action) -> None:
     router.add_api_route(page.build_action_path(action), run, name=name, methods=["POST"], **NOT_IN_SCHEMA)
 
 
+def _add_download(page: Page, download: Download) -> None:
+    async def send_file(request: Request) -> Response:
+        async def fetch(visit: Visit) -> Response:
+            visit.require_role(page.role, "this file")
+            answer = await download.fetch(visit.build_page_request({}))
+            if answer.status != 200:
+                answer.parse()  # raises what the API says
+            kept = {name: value for name, value in answer.headers.items() if name in _FILE_HEADERS}
+            return Response(answer.body, headers={**SECURITY_HEADERS, "Cache-Control": "no-store", **kept})
+
+        return await answer_visit(request, fetch)
+
+    name = f"{page.name}_{download.name}".replace("-", "_").replace(".", "_")
+    router.add_api_route(f"{page.path}/{download.name}", send_file, name=name, methods=["GET"], **NOT_IN_SCHEMA)
+
+
 def _add_live_events(page: Page) -> None:
     async def stream(request: Request) -> Response:
         async def open_events(visit: Visit) -> Response:
@@ -158,6 +175,8 @@ for _page in PAGES:
     _add_page(_page)
     for _action in _page.actions:
         _add_action(_page, _action)
+    for _download in _page.downloads:
+        _add_download(_page, _download)
     if _page.live_path:
         _add_live_events(_page)
 

@@ -111,6 +111,8 @@ async def pages(shop_in_browser: BrowserCase) -> dict[str, str]:
             cause = page.url.rpartition("/")[2]
             await page.get_by_role("main").get_by_role("link", name="shipping.ShipOrder").click()
             failure = page.url.rpartition("/")[2]
+            product = await find_first_link(page, "/console/products")
+            user = await find_first_link(page, "/console/users")
     return {
         "orders": "/console/orders",
         "orders-none": "/console/orders?status=refunded",
@@ -121,6 +123,21 @@ async def pages(shop_in_browser: BrowserCase) -> dict[str, str]:
         "cause": f"/console/failures/{cause}",
         "failure": f"/console/failure/{failure}",
         "not-here": "/console/orders/0",
+        "system": "/console/system",
+        "system-all": "/console/system?channels=all",
+        "products": "/console/products",
+        "products-none": "/console/products?search=nonsense",
+        "product": product,
+        "reports": "/console/reports",
+        "reports-hours": "/console/reports?by=hour",
+        "reports-products": "/console/reports?by=product",
+        "reports-none": "/console/reports?from=2020-01-01&to=2020-01-31",
+        "users": "/console/users",
+        "user": user,
+        "jobs": "/console/jobs",
+        "jobs-none": "/console/jobs?state=failed",
+        "audit": "/console/audit",
+        "audit-none": "/console/audit?actor=nobody",
     }
 
 
@@ -137,6 +154,12 @@ async def test_every_page_is_accessible_and_fits(
             await page.goto(path)
             faults[name] = await check_page(page, f"{name}-{theme}-{size}")
     assert {name: found for name, found in faults.items() if found} == {}
+
+
+async def find_first_link(page: Page, path: str) -> str:
+    """Of a list: where its first line leads."""
+    await page.goto(path)
+    return await page.locator("tbody a").first.get_attribute("href") or ""
 
 
 async def check_page(page: Page, name: str) -> list[str]:

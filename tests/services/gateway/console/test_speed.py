@@ -67,6 +67,12 @@ async def test_every_page_is_shown_within_a_second(large_shop: BrowserCase) -> N
             "failures": "/console/failures",
             "cause": cause_url or "",
             "failure": failure_url or "",
+            "system": "/console/system",
+            "products": "/console/products",
+            "reports": "/console/reports",
+            "users": "/console/users",
+            "jobs": "/console/jobs",
+            "audit": "/console/audit",
         }
         slowest = {name: await measure_p95(page, path) for name, path in paths.items()}
     for name, seconds in slowest.items():
@@ -108,6 +114,29 @@ async def test_a_page_that_is_open_for_half_a_day_does_not_grow(large_shop: Brow
         after, nodes_after = await measure_heap(page)
     grown, more_nodes = after - before, nodes_after - nodes_before
     print(f"{UPDATES} updates: {grown / 1e6:+.1f} MB of scripts, {more_nodes:+} nodes of the page")
+    assert grown <= MAX_GROWTH_BYTES
+    assert more_nodes <= MAX_MORE_NODES
+
+
+async def test_the_map_of_the_system_does_not_grow_either(large_shop: BrowserCase) -> None:
+    async with large_shop.open_window() as page:
+        await large_shop.sign_in(page)
+        await page.goto("/console/system?channels=all")
+        content = await (await page.request.get(page.url)).text()
+        await page.evaluate(
+            """(content) => {
+                let number = 0;
+                const renew = () => content.replaceAll("requests/s", `requests/s, look ${number++}`);
+                window.fetch = async () => ({ ok: true, redirected: false, text: async () => renew() });
+            }""",
+            content,
+        )
+        before, nodes_before = await measure_heap(page)
+        await page.evaluate("async (count) => { for (let n = 0; n < count; n++) await refreshRegions(); }", UPDATES)
+        assert "look" in (await page.text_content("#map") or "")
+        after, nodes_after = await measure_heap(page)
+    grown, more_nodes = after - before, nodes_after - nodes_before
+    print(f"{UPDATES} updates of the system: {grown / 1e6:+.1f} MB of scripts, {more_nodes:+} nodes of the page")
     assert grown <= MAX_GROWTH_BYTES
     assert more_nodes <= MAX_MORE_NODES
 
