@@ -14,6 +14,7 @@ from playwright.async_api import Page, Response, expect
 
 from caravan.errors import MessageRejected
 from caravan.runtime import Backends
+from services.gateway.console.registry import PAGES
 from services.shipping import use_cases as shipping
 from tests.services.gateway.console.browser_case import (
     CHROMIUM,
@@ -114,12 +115,11 @@ async def pages(shop_in_browser: BrowserCase) -> dict[str, str]:
             product = await find_first_link(page, "/console/products")
             user = await find_first_link(page, "/console/users")
     return {
-        "orders": "/console/orders",
+        **{page.name: page.path for page in PAGES if page.section},
         "orders-none": "/console/orders?status=refunded",
         "orders-search": "/console/orders?q=nonsense",
         "order": f"/console/orders/{order_id}",
         "order-messages": f"/console/orders/{order_id}?show=messages",
-        "failures": "/console/failures",
         "cause": f"/console/failures/{cause}",
         "failure": f"/console/failure/{failure}",
         "not-here": "/console/orders/0",
