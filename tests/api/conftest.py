@@ -158,3 +158,4 @@ async def _furnish(world: World) -> None:
         "failure_id": "none",
     }
     world.known |= {"job_id": "nobody.nothing-done:1", "queue": "nobody.nothing-done", "campaign_id": order_id}
+    world.known |= {"notification_id": order_id, "address": "nobody@example.com"}
