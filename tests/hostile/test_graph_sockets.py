@@ -33,7 +33,7 @@ ENDS = {1000, 1001, 1002, 1007, 1008, 1009, 1012, 1013, 4400, 4401, 4403, 4408, 
 async def _open(shop: Apart, who: dict[str, str] | None = None) -> AsyncIterator[ClientConnection]:
     url = f"ws://{shop.program.client.base_url.netloc.decode()}/graphql"
     async with connect(
-        url, subprotocols=[Subprotocol("graphql-transport-ws")], proxy=None, close_timeout=1, ping_interval=None
+        url, subprotocols=[Subprotocol("graphql-transport-ws")], proxy=None, close_timeout=10, ping_interval=None
     ) as socket:
         if who is not None:
             await _send(socket, {"type": "connection_init", "payload": who})

@@ -13,7 +13,7 @@ import orjson
 import pytest
 from gql import Client, gql
 from gql.transport.aiohttp_websockets import AIOHTTPWebsocketsTransport
-from gql.transport.exceptions import TransportError
+from gql.transport.exceptions import TransportClosed, TransportConnectionFailed, TransportQueryError
 from redis.asyncio import Redis
 
 from services.gateway.settings import Settings
@@ -87,8 +87,10 @@ async def watch_by_socket(
         async with Client(transport=transport) as session:
             async for result in session.subscribe(query):
                 yield result["orderChanges"]
-    except TransportError as error:
+    except TransportQueryError as error:
         raise WatchRefused(error) from error
+    except (TransportClosed, TransportConnectionFailed):
+        return  # as the other ways end that are cut off
 
 
 @pytest.fixture(params=[watch_by_rest, watch_by_graph, watch_by_socket], ids=["rest", "graphql", "websocket"])
