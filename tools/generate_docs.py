@@ -31,6 +31,7 @@ from services.gateway.known_services import list_channels
 from services.gateway.reference.asyncapi import build_asyncapi
 from services.registry import load_services
 from tools import chart_facts, public_documents, service_lists
+from tools.api_page import render_api
 from tools.cache_page import render_caches
 from tools.message_schemas import (
     build_schema,
@@ -60,7 +61,8 @@ def render_pages() -> dict[str, str]:
         ),
         "docs/asyncapi.json": _format_json(build_asyncapi(list_channels(), version("caravan"))),
         "docs/asyncapi-readers.json": _format_json(build_readers_asyncapi(services, version("caravan"))),
-        "docs/openapi.json": _format_json(public_documents.build_openapi(services, version("caravan"))),
+        "docs/openapi.json": _format_json(openapi := public_documents.build_openapi(services, version("caravan"))),
+        "docs/reference/api.md": render_api(openapi, services),
         "docs/settings.schema.json": _format_json(
             public_documents.build_settings_schema(each for _, each in _list_settings(services))
         ),
