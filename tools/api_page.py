@@ -56,7 +56,7 @@ def _name_audience(operation: dict[str, Any]) -> str:
     """The role that a token has to have at least."""
     scopes = [scope for requirement in operation.get("security", []) for scope in requirement.get("bearer", [])]
     if scopes:
-        return scopes[0]
+        return str(scopes[0])
     return "anybody" if {} in operation.get("security", [{}]) else "a token"
 
 
