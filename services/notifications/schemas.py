@@ -25,6 +25,10 @@ def _check_time_zone(name: str) -> str:
 
 
 TimeZone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_check_time_zone)]
+TimeZoneOrNone = Annotated[
+    str, StringConstraints(max_length=64), AfterValidator(lambda name: name and _check_time_zone(name))
+]
+"""As a form of a page has it: empty for none."""
 
 
 class PreferenceView(BaseModel):

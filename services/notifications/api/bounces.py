@@ -7,6 +7,7 @@ from fastapi.responses import Response
 
 from caravan.audit import record_audit
 from caravan.auth import Staff
+from caravan.email_address import EmailAddress
 from caravan.errors import BadRequest, NotFound
 from caravan.http import (
     CursorParameter,
@@ -66,7 +67,7 @@ async def list_undeliverable_addresses(
 @router.delete("/v1/notifications/undeliverable-addresses/{address}", status_code=204)
 async def delete_undeliverable_address(
     context: Injected[NotificationsContext],
-    address: Annotated[str, Path(max_length=254, description="as the list has it")],
+    address: Annotated[EmailAddress, Path(description="as the list has it")],
     caller: Staff,
 ) -> Response:
     """Send alerts and promotions to it again."""

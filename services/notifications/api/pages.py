@@ -18,7 +18,7 @@ from caravan.http import (
     render_html_page,
 )
 from services.notifications.model import CATEGORY_LABELS, Preference
-from services.notifications.schemas import TIME_ZONES, TimeZone
+from services.notifications.schemas import TIME_ZONES, TimeZoneOrNone
 from services.notifications.use_cases import NotificationsContext, preferences
 
 router = APIRouter(tags=["notifications"])
@@ -117,7 +117,7 @@ async def submit_preferences_page(
     transactional: _TICK = "",
     alerts: _TICK = "",
     promotions: _TICK = "",
-    time_zone: Annotated[Literal[""] | TimeZone, Form(description="IANA name; empty: the shop's")] = "",
+    time_zone: Annotated[TimeZoneOrNone, Form(description="IANA name; empty: the shop's")] = "",
 ) -> Response:
     """What the page's form sends: all that is not ticked ends."""
     user_id = preferences.find_preference_owner(context, token)
