@@ -31,6 +31,8 @@ ALGORITHM = "EdDSA"
 """Of the shop's own tokens."""
 AUDIENCE = "caravan"
 _REFETCH_SECONDS = 5.0
+_FIRST_KEYS_SECONDS = 1.0
+"""The same while an outside issuer's first keys have not come: the shop starts, and its users wait."""
 _KEY_LIFETIME_SECONDS = 300.0
 _MAX_CACHED_TOKENS = 20_000
 _EXTERNAL_TOKEN_SECONDS = 300.0
@@ -145,7 +147,8 @@ class TokenVerifier:
         now = time.monotonic()
         if self._own is None:
             return True
-        return now - self._requested_at > _REFETCH_SECONDS and (
+        lacks_external_keys = self._external is not None and not self._external.key_ids
+        return now - self._requested_at > (_FIRST_KEYS_SECONDS if lacks_external_keys else _REFETCH_SECONDS) and (
             not self._has_key(kid) or now - self._fetched_at > _KEY_LIFETIME_SECONDS
         )
 

@@ -96,6 +96,21 @@ async def test_without_the_outside_keys_the_fault_is_not_the_services() -> None:
     assert (await verifier.verify(own_token())).role == "customer"
 
 
+async def test_the_outside_keys_that_come_after_the_start_are_soon_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then every token of the issuer is refused with 503."""
+    keys = Keys()
+    verifier, token = keys.build_verifier(), sign(OUTSIDE_KEY, "ES256")
+    await verifier.verify(own_token())
+    keys.outside = [OUTSIDE_KEY.as_dict(private=False)]
+    now = time.monotonic()
+    monkeypatch.setattr("caravan.auth.time.monotonic", lambda: now + 0.5)
+    with pytest.raises(ServiceUnavailable):
+        await verifier.verify(token)
+    assert keys.asked == ["own"], "not asked for by each"
+    monkeypatch.setattr("caravan.auth.time.monotonic", lambda: now + 2)
+    assert (await verifier.verify(token)).role == "staff"
+
+
 async def test_whose_an_outside_token_is_is_asked_again_after_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such a token may live for a day; who its user is and may do, changes."""
     keys = Keys(OUTSIDE_KEY)

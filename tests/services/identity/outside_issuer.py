@@ -84,6 +84,8 @@ async def run_identity(
         patch.setitem(os.environ, name, value)
     try:
         async with run_services(backends, "identity", *others) as shop:
+            # Whoever asks before they are there, for a token of the shop's own, would see an issuer without keys.
+            await shop.get_context("identity").resources.provider.refresh_keys()
             yield IdentityClient(shop, shop.client)
     finally:
         patch.undo()

@@ -40,6 +40,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key that nobody knows is looked for at once, however lately one was."""
     monkeypatch.setattr("services.identity.providers.openid.MIN_REFRESH_SECONDS", 0.0)
     monkeypatch.setattr("caravan.auth._REFETCH_SECONDS", 0.0)
+    monkeypatch.setattr("caravan.auth._FIRST_KEYS_SECONDS", 0.0)
 
 
 @pytest.fixture
