@@ -73,6 +73,7 @@ async def ensure_admin(process: Process) -> str | None:
 def _print_welcome(url: str, admin: str, password: str | None, catalogue_text: str, seconds: float, data: str) -> None:
     print_line()
     print_styled([("Caravan is up", "bold"), (f" after {seconds:.1f} s: {url}", "")])
+    print_line(f"  console    {url}/console")
     print_line(f"  API        {url}/docs   {url}/openapi.json")
     print_line(f"  messages   {url}/docs/messages   {url}/asyncapi.json")
     print_line(f"  mail       {data}/mail/")
