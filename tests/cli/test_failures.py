@@ -36,10 +36,10 @@ async def test_failures_are_listed_shown_and_redriven(admin: DeadLetterAdmin, mo
 
         listed = await run_caravan("list", "--output", "json")
         assert listed.exit_code == 1, "something is in the list"
-        cause = orjson.loads(listed.output)["causes"][0]["cause"]
+        cause = orjson.loads(listed.stdout)["causes"][0]["cause"]
         assert cause in (await run_caravan("list")).output
         assert "elsewhere" in (await run_caravan("list")).output
-        assert orjson.loads((await run_caravan("show", items[0]["id"])).output)["key"] == "a"
+        assert orjson.loads((await run_caravan("show", items[0]["id"])).stdout)["key"] == "a"
 
         rehearsed = await run_caravan("redrive", "--cause", cause, "--dry-run")
         assert "would redrive 2" in rehearsed.output
