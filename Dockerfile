@@ -3,6 +3,7 @@
 #   docker build -t caravan:lite --target lite .     with the laptop's Postgres and Valkey: `docker run -p 8080:8080 caravan:lite`
 #   docker build -t caravan:operator --target operator .
 # Where packages come from a registry of your own: --secret id=pip.conf,src=... and --secret id=uv.toml,src=...; neither stays in a layer.
+# Which commit it is, for the metric caravan_build_info: --build-arg COMMIT=$(git rev-parse HEAD).
 # Reports as Parquet: --build-arg EXTRA=parquet, 150 MB that the services beside analytics don't need.
 ARG PYTHON=python:3.13-slim
 
@@ -85,6 +86,8 @@ ENTRYPOINT ["caravan"]
 
 FROM serving AS lite
 COPY --from=build-lite /opt/caravan /opt/caravan
+ARG COMMIT=
+ENV CARAVAN_COMMIT=${COMMIT}
 VOLUME /data
 CMD ["up"]
 
@@ -100,4 +103,6 @@ COPY .ci/reload /opt/caravan/bin/
 
 FROM serving AS caravan
 COPY --from=build-caravan /opt/caravan /opt/caravan
+ARG COMMIT=
+ENV CARAVAN_COMMIT=${COMMIT}
 CMD ["--help"]

@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.made-from-lock
-WORKERS ?= 2
+# One more than the two cores of CI: a worker waits (for brokers, deadlines, processes that start) for a third of its time.
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help env e2e editing up brokers test fuzz test-slow check compatibility baseline format bench bench-recommendations docs migration service lock wheels sbom audit clean distclean
+.PHONY: help alerts calm env e2e editing up brokers chromium test fuzz mutants schedules prove test-slow test-browser check compatibility baseline format bench bench-recommendations docs migration service lock wheels sbom audit clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -14,6 +15,8 @@ env: $(STAMP) ## Create .venv from requirements.lock (reruns only when it or pyp
 
 # uv alone first, by pip and by its hash in the lock: it installs the rest in seconds. Where it can't reach the registry that pip is
 # configured for, pip does it all. `--no-deps --no-build-isolation`: nothing comes that is not in the lock.
+# Loading the services once compiles to byte code what a start imports, as in the Dockerfile: where PYTHONDONTWRITEBYTECODE is set, each
+# process would compile it anew, for seconds.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "Caravan needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing). Name another one: make env PYTHON=python3.12" >&2; exit 1; }
@@ -25,6 +28,7 @@ $(STAMP): requirements.lock pyproject.toml
 		echo "uv could not install; pip does it, which takes longer" >&2; \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c 'import services.registry, cli; services.registry.load_services()'
 	@touch $@
 	@echo ".venv is ready: $$($(BIN)/python --version), $$(grep -c '^[a-z].*==' requirements.lock) pinned packages"
 
@@ -39,11 +43,33 @@ brokers: env ## Install Kafka, RabbitMQ (where no container engine has them) and
 test: env ## Run the tests but the slow ones
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" -r fEX --timeout 300
 
+alerts: env ## Rehearse the alerts in a running shop: fault, alert, runbook, cleared (ALERTS="SagaStuck JobsLate"; all need about 90 minutes)
+	$(BIN)/python -m observability.rehearsal run $(ALERTS)
+	$(BIN)/python -m tools.generate_docs
+
+calm: env ## A shop under light load, without a fault: no alert may fire; MINUTES=60
+	$(BIN)/python -m observability.rehearsal calm --minutes $(or $(MINUTES),60)
+
 fuzz: env ## Hostile and generated requests to every operation; MINUTES=5
 	FUZZ_MINUTES=$(or $(MINUTES),5) $(BIN)/python -m pytest -q -s -n0 tests/fuzz -m "not slow" --timeout 0
 
+schedules: env ## Simulated schedules of deliveries, deaths and failures; COUNT=10000, SEED=4711 for one of them, step by step
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--count $(or $(COUNT),10000))
+
+prove: env ## Orders under every kind of fault, and what holds afterwards, with a report in build/prove; ORDERS=500 SEED=1 SIZE=laptop
+	$(BIN)/python -m tests.faults.prove --orders $(or $(ORDERS),500) --seed $(or $(SEED),1) --size $(or $(SIZE),laptop)
+
 test-slow: env ## Run the slow tests
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m slow -r fEX
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m slow -r fEX --timeout 1800
+
+mutants: env ## Plant known bugs in a copy of the tree: the test that each names must turn red; ONLY="name name" JOBS=2
+	@$(BIN)/python -m tests.mutants $(ONLY) $(if $(JOBS),--jobs $(JOBS))
+
+chromium: env ## Install Debian's Chromium for the tests of the console (apt as root)
+	$(BIN)/python -m tests.support.backends.install chromium
+
+test-browser: env ## Run the tests of the console in Chromium; screenshots of every page in build/console
+	$(BIN)/python -m pytest -q -n0 -m browser -r fEX --timeout 300 tests/services/gateway/console
 
 e2e: env ## The end-to-end tests on a Kubernetes cluster (made by kind; see tests/e2e/__main__.py for E2E_KUBECONFIG, KEEP=1)
 	$(BIN)/python -m tests.e2e

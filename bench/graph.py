@@ -1,7 +1,9 @@
 """`python -m bench.graph`: GraphQL with and without the shared cache, for one client and for eight."""
 
 import asyncio
+import secrets
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
@@ -12,6 +14,7 @@ from bench.cache import make_products, measure_p95
 from bench.ceilings import measure_empty_endpoint
 from bench.shop_process import Target, start_own_shop
 from caravan import settings
+from caravan.clock import new_id
 from cli.api_client import ApiClient, read_operator_secret
 
 PRODUCTS = "{ products(first: 20) { nodes { sku name price { amount currency } stock { available } } } }"
@@ -44,7 +47,8 @@ async def measure_graph(seconds: float) -> bool:
         ]
         for target in (kept, computed):
             await make_products(target)
-        staff = await fetch_staff_token(computed)
+        staff = await make_admin(computed)
+        await check_answer(computed, SERVICES, staff)
         empty = await measure_empty_endpoint(kept, max(MISS_MS), seconds)
         stretch = max(1.0, FULL_SPEED / empty)
         print(f"empty endpoint: {empty:.0f} requests a second; bounds are multiplied by {stretch:.1f}")
@@ -61,10 +65,24 @@ async def measure_graph(seconds: float) -> bool:
     return is_within_bounds
 
 
-async def fetch_staff_token(target: Target) -> str:
+async def make_admin(target: Target) -> str:
+    """An access token of a user who is an admin: notifications are read by users, no client may."""
+    email, password = f"{new_id()}@bench.example", secrets.token_urlsafe(12)
     async with httpx2.AsyncClient(base_url=target.url, timeout=60) as http:
-        assert target.data is not None
-        return await ApiClient(http, read_operator_secret(settings.Settings(data=target.data)), print).get_token("")
+        api = ApiClient(http, read_operator_secret(settings.Settings(data=target.data or Path())), print)
+        user = {"email": email, "password": password, "name": "Bench Admin"}
+        made = (await api.send_request("POST", "/v1/users", body=user, customer=None)).json()
+        await api.send_request("PATCH", f"/v1/users/{made['id']}", body={"role": "admin"})
+        await api.sign_in(email, password)
+        return await api.get_token(email)
+
+
+async def check_answer(target: Target, query: str, token: str) -> None:
+    """A field that is refused costs less than one that is answered."""
+    async with httpx2.AsyncClient(base_url=target.url, timeout=60) as http:
+        answer = await http.get("/graphql", params={"query": query}, headers={"authorization": f"Bearer {token}"})
+    if errors := answer.json().get("errors"):
+        raise SystemExit(f"the graph did not answer: {errors}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from joserfc.jwk import OctKey
 
 from caravan import telemetry
 from caravan.errors import DeadlineExceeded, Forbidden, ServiceUnavailable, Unauthorized
-from caravan.faults import DEPENDENCY
+from caravan.fault_attribution import DEPENDENCY
 from caravan.fifo_cache import FifoCache
 from caravan.token_issuers import LEEWAY_SECONDS, TokenIssuer, UnverifiedToken, reraise_unauthorized
 

@@ -64,6 +64,8 @@ class Consumers:
     """Or the name of a consumer group in it (`Service.consumer_groups`)."""
     linger: float = 0.05
     """For all channels of the service; a service that nobody waits for may take more and spend less."""
+    max_lag_seconds: float = 60.0
+    """How old the oldest message that waits may be. Beyond it an alert fires: a page up to a minute, else a ticket."""
     handlers: list[Consumer] = field(default_factory=list)
 
     def __call__(
@@ -87,7 +89,9 @@ class Consumers:
     def _add_consumers(
         self, handler: Handler, sources: Sequence[Source], ignores: MessageTypes, batch: int, *, is_effect: bool
     ) -> None:
-        subscriptions = [Subscription(self.service, source, batch, self.linger) for source in sources]
+        subscriptions = [
+            Subscription(self.service, source, batch, self.linger, self.max_lag_seconds) for source in sources
+        ]
         try:
             handled_types, is_batch = _read_annotation(handler)
             _check_types(handled_types, ignores, subscriptions)

@@ -18,7 +18,7 @@ class Problem(Exception):
     title: ClassVar[str] = "Internal error"
     slug: ClassVar[str] = "internal-error"
     fault: str = ""
-    """Whose it is, when it is not the raiser's own: a word of `caravan.faults`."""
+    """Whose it is, when it is not the raiser's own: a word of `caravan.fault_attribution`."""
 
     def __init__(
         self,

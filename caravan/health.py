@@ -6,11 +6,14 @@ Liveness is the event loop alone; readiness asks the databases whether they take
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 from starlette.responses import Response
 
+from caravan import fault_flags
 from caravan.database import Database
 from caravan.deadlines import Deadline
 from caravan.discovery import Discovery
@@ -21,7 +24,18 @@ _METRICS_SHARE = 10
 """How many times as long as they took to write the metrics are answered again: whoever asks for them all the time gets
 a tenth of the process, no more.
 """
+_METRICS_SECONDS = 5.0
+"""They are never answered again for longer: a process that was held up while it wrote them would tell a scraper for
+minutes what has long changed.
+"""
+_generate_openmetrics: Callable[[CollectorRegistry], bytes] = openmetrics.generate_latest
 PATHS = frozenset({"/livez", "/readyz", "/metrics", "/revision"})
+
+
+@dataclass(slots=True)
+class _RenderedMetrics:
+    content: bytes = b""
+    until: float = float("-inf")
 
 
 class Health:
@@ -34,17 +48,17 @@ class Health:
         self._checked_at = -_CACHE_SECONDS
         self._failing: dict[str, str] = {}
         self._check_lock = asyncio.Lock()
-        self._metrics = b""
-        self._metrics_until = float("-inf")
+        self._rendered = {False: _RenderedMetrics(), True: _RenderedMetrics()}
+        """By whether it is OpenMetrics."""
         self.is_stopping = False
         self.warnings: dict[str, str] = {}
         """What works but should be put right, by name."""
 
-    async def answer_probe(self, path: str) -> Response:
+    async def answer_probe(self, path: str, accept: str = "") -> Response:
         if path == "/livez":
             return Response("ok\n", media_type="text/plain")
         if path == "/metrics":
-            return Response(self._render_metrics(), media_type=CONTENT_TYPE_LATEST)
+            return self._render_metrics("application/openmetrics-text" in accept)
         registry = self._discovery.get_status()
         if path == "/revision":
             not_configured = {
@@ -59,17 +73,22 @@ class Health:
             "status": "ready" if not failing else "not ready",
             "failing": failing,
             "warnings": self.warnings,
+            **({"faults": sorted(fault_flags.active)} if fault_flags.active else {}),
             **registry_fields,
         }
         return Response(orjson.dumps(body), 503 if failing else 200, media_type="application/json")
 
-    def _render_metrics(self) -> bytes:
+    def _render_metrics(self, is_openmetrics: bool) -> Response:
+        """In the format that the scraper asks for; only OpenMetrics has room for exemplars."""
+        rendered = self._rendered[is_openmetrics]
         started_at = self._now()
-        if started_at >= self._metrics_until:
-            self._metrics = generate_latest()
+        if started_at >= rendered.until:
+            rendered.content = _generate_openmetrics(REGISTRY) if is_openmetrics else generate_latest()
             ended_at = self._now()
-            self._metrics_until = ended_at + _METRICS_SHARE * (ended_at - started_at)
-        return self._metrics
+            rendered.until = ended_at + min(_METRICS_SHARE * (ended_at - started_at), _METRICS_SECONDS)
+        return Response(
+            rendered.content, media_type=openmetrics.CONTENT_TYPE_LATEST if is_openmetrics else CONTENT_TYPE_LATEST
+        )
 
     async def check_readiness(self) -> dict[str, str]:
         """What is not ready, by name, and why."""

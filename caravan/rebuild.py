@@ -9,6 +9,7 @@ handled counts, which its inbox says; so the two can be compared at one moment, 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Boolean, bindparam, cast, delete, func, literal, literal_column, select
@@ -22,7 +23,7 @@ from caravan.database.conditions import is_among
 from caravan.database.kernel_tables import Inbox
 from caravan.database.query import Query
 from caravan.database.tables import col
-from caravan.messages import Topic, decode_message
+from caravan.messages import Delivery, MalformedMessage, Topic, decode_message
 from caravan.service import ReadModel, RebuildResult
 
 _BATCH_SIZE = 500
@@ -101,12 +102,7 @@ class TopicRebuild:
         """Apply what the service has handled, into the tables beside the live ones."""
         await uow.execute(_SEE_REBUILT)
         for topic, project in self.model.projections.items():
-            accepted_types = {event.type: event for event in topic.events}
-            of_topic = [
-                (message, decode_message(message.body, accepted_types, shared=False))
-                for message in messages
-                if message.topic == topic.name
-            ]
+            of_topic = [pair for message in messages if message.topic == topic.name for pair in _decode(message, topic)]
             handled_ids = await self._find_handled(uow, topic, {delivery.id for _, delivery in of_topic})
             deliveries = [delivery for _, delivery in of_topic if delivery.id in handled_ids]
             self._unhandled += [message for message, delivery in of_topic if delivery.id not in handled_ids]
@@ -167,6 +163,17 @@ class TopicRebuild:
         await uow.execute(_SEE_REBUILT)
         for table in self.model.tables:
             await uow.execute(_name_table(_REPLACE, table))
+
+
+def _decode(message: LoggedMessage, topic: Topic) -> list[tuple[LoggedMessage, Delivery[Any]]]:
+    """A message with what it says; nothing for one that nobody can read: the service has given it up, so that it made
+    no row.
+    """
+    accepted_types = {event.type: event for event in topic.events}
+    try:
+        return [(message, decode_message(message.body, accepted_types, shared=False))]
+    except MalformedMessage:
+        return []
 
 
 async def compute_digest(uow: UnitOfWork, table: str, empty_rows: Mapping[str, str]) -> tuple[int, str]:

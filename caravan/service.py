@@ -4,12 +4,13 @@ in.
 `caravan/runtime` takes both; they are apart from it so that a service loads no transport.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import asyncpg
 import httpx2
 from fastapi import APIRouter
 from pydantic_settings import BaseSettings
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 P = TypeVar("P")
+ReadableColumns = Mapping[str, Sequence[str]]
+"""Columns by table."""
+OUTBOX_STATE: ReadableColumns = {"outbox": ("id", "channel", "key", "created_at", "refused_at")}
+"""What of a database with kernel tables tells which messages were never published, and nothing of their contents."""
 
 
 @dataclass(slots=True)
@@ -69,6 +74,10 @@ class ServiceContext(Generic[S, P]):
     jobs: Enqueuer
     refused: RefusalRecorder | None = None
     """Requests that the service itself refused; None for a service that has no database to record them in."""
+    connect_to_books: Callable[[str], Awaitable[asyncpg.Connection]] | None = None
+    """Open a read-only connection to another service's database, as far as that one's `readers` let it; the caller
+    closes it. None for a service that has no database, and so no role.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,10 @@ class DatabaseDeclaration:
     name: str
     version_folder: Path
     has_kernel_tables: bool = True
+    readers: Mapping[str, ReadableColumns] = field(default_factory=dict)
+    """By the database whose role it is: who else may read what of this one, and change nothing. The only way for a
+    role to reach another service's database.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +161,8 @@ class Service:
     """Beside `consumers`, each named by itself: what one of them can't handle holds up none of the others."""
     channels: tuple[Channel, ...] = ()
     operations: tuple[BoundOperation, ...] = ()
+    callees: tuple[str, ...] = ()
+    """Services that it calls beside those whose `client` it imports: what runs in a cluster may reach no others."""
     caches: tuple[Cache, ...] = ()
     settings: type[BaseSettings] | None = None
     websocket_path: str = ""

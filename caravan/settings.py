@@ -135,6 +135,9 @@ class Settings(BackendSettings):
     pool_size: Annotated[int, FormerName("pool")] = Field(
         4, ge=2, le=100, description="Most database connections of one service in one process."
     )
+    commit: str = Field(
+        "", max_length=64, description="The commit that this was built from; told by the metric caravan_build_info."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe level that is logged."
     )
@@ -142,7 +145,15 @@ class Settings(BackendSettings):
     otlp_endpoint: str = Field(
         "",
         description=(
-            "OpenTelemetry collector (OTLP over HTTP), such as `http://collector:4318`. Default: no spans are exported."
+            "OpenTelemetry collector (OTLP over HTTP), such as `http://collector:4318`, for spans and log lines. "
+            "Default: nothing is exported."
+        ),
+    )
+    otlp_optional: bool = Field(
+        False,
+        description=(
+            "Export nothing as long as the name of the OpenTelemetry collector has no address, "
+            "instead of failing again and again: for Docker Compose, where a profile decides whether it is there."
         ),
     )
     drain_seconds: float = Field(
@@ -152,6 +163,13 @@ class Settings(BackendSettings):
         "",
         pattern=r"^([a-z_.]+(:[1-9][0-9]*)?)?$",
         description="For fault tests: end the process at this named failpoint, `name` or `name:hit`.",
+    )
+
+    faults: bool = Field(
+        False,
+        description=(
+            "Let `caravan faults` switch faults on in a running shop, to rehearse alerts. Never where customers buy."
+        ),
     )
 
     @field_validator("public_url", "otlp_endpoint", "registry_url", "discovery")

@@ -23,11 +23,13 @@ COMMANDS = {
     "import": CommandEntry("commands:import_", "Import products, customers and stock of invoice files (CSV)."),
     "replay": CommandEntry("commands:replay", "Place the invoices of such files as orders, and compare the books."),
     "status": CommandEntry("commands:status", "Show who runs, what waits, what was given up."),
+    "reconcile": CommandEntry("commands:reconcile", "Compare the books of all services, and repair what can be."),
     "projections": CommandEntry("groups:projections", "Read models: list them, build one anew from the events."),
     "cache": CommandEntry("commands:cache", "What is kept in the shared cache, and what voids it."),
     "orders": CommandEntry("groups:orders", "One order: its timeline, and its events folded step by step."),
     "failures": CommandEntry("groups:failures", "Messages and jobs that were given up: look, redrive, discard."),
     "jobs": CommandEntry("groups:jobs", "Background jobs and their queues: look, retry, promote, remove, pause."),
+    "faults": CommandEntry("fault_commands:faults", "Faults that are switched on to rehearse alerts: list, on, off."),
     "topology": CommandEntry(
         "groups:topology", "Topics and queues on the brokers: make them, show drift, print resources."
     ),

@@ -85,8 +85,8 @@ class ApiClient:
         key: str | None = None,
         customer: str | None = "",
     ) -> httpx2.Response:
-        """As the operator, in the name of a customer (e-mail), or as nobody (None). Raises Refused for a 4xx, Away when
-        maximum wait is over.
+        """As the operator, in the name of a customer (e-mail), or as nobody (None). Raises ApiError for a 4xx,
+        ApiUnavailable when the maximum wait is over.
         """
         headers = {"Idempotency-Key": key} if key else {}
         response = await self._send_until_answered(
@@ -241,7 +241,8 @@ def read_operator_secret(kernel_settings: Settings) -> str:
 
 def format_gateway_url(kernel_settings: Settings) -> str:
     """Where the gateway of this machine listens."""
-    host = "127.0.0.1" if kernel_settings.host in ("0.0.0.0", "::") else kernel_settings.host  # noqa: S104 - where it listens, not where we do
+    any_address = ("0.0.0.0", "::")  # noqa: S104 - where it listens, not where we do
+    host = "127.0.0.1" if kernel_settings.host in any_address else kernel_settings.host
     return f"http://{host}:{kernel_settings.port}"
 
 

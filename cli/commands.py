@@ -188,6 +188,28 @@ def replay(
     )
 
 
+def reconcile(
+    url: Url = None,
+    full: Annotated[bool, typer.Option("--full", help="Compare old orders, too, not only what has changed.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Repair what a command corrects, within the bounds of one run.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run/--no-dry-run", help="With --repair: say what would be done, and do nothing.")
+    ] = True,
+    max_seconds: Annotated[float, typer.Option(min=1, help="How long to wait for the comparison.")] = 900.0,
+    output: Output = "table",
+) -> None:
+    """Compare the books of all services and of the payment provider now, and show what does not add up.
+
+    What changed in the last minute is left for the next comparison: its messages may be on their way. Exit status 1
+    when a case is open.
+    """
+    from cli import reconcile as command
+
+    command.reconcile_books("full" if full else "changes", repair, dry_run, max_seconds, output, url)
+
+
 def status(output: Annotated[Literal["table", "json"], typer.Option(help="How to print it.")] = "table") -> None:
     """Show which services run, how many messages wait where, and what became a dead letter. Exit status 1 when
     something is a dead letter or doesn't answer.

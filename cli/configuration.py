@@ -1,6 +1,7 @@
 """Settings for a command. They are read after the arguments were checked, so that a mistyped command says so first."""
 
 from collections.abc import Callable, Collection
+from functools import partial
 
 from caravan import environment, settings
 from caravan.environment import SettingsError
@@ -24,7 +25,7 @@ def load_checked_settings(names: Collection[str]) -> Settings:
         settings.load_kernel,
         lambda: environment.refuse_unknown(load_settings_classes()),
     ]
-    checks += [lambda kind=kind: environment.load_class(kind) for kind in load_settings_classes(names)]  # type: ignore[misc]
+    checks += [partial(environment.load_class, kind) for kind in load_settings_classes(names)]
     problems = []
     for check in checks:
         try:

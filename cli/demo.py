@@ -12,7 +12,7 @@ import typer
 from caravan.money import Money
 from cli.api_client import ApiClient, encode_segment, resolve_gateway_url
 from cli.import_files import run_or_exit
-from cli.reconcile import TERMINAL_STATUSES
+from cli.order_comparison import TERMINAL_STATUSES
 from cli.terminal import exit_with_error, print_line, print_note
 
 LINE_COUNT = 2

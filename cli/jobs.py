@@ -23,7 +23,7 @@ T = TypeVar("T")
 PAGE_SIZE = 100
 
 
-def _run_with_store(action: Callable[[JobStore], Awaitable[T]]) -> T:
+def run_with_store(action: Callable[[JobStore], Awaitable[T]]) -> T:
     telemetry.configure_logs("warning", "text")
 
     async def run_action() -> T:
@@ -63,7 +63,7 @@ def _build_document(entry: JobStatus) -> dict[str, Any]:
 
 
 def list_queues(output: Literal["table", "json"]) -> None:
-    entries = _run_with_store(admin.list_queues)
+    entries = run_with_store(admin.list_queues)
     if output == "json":
         print_json([asdict(queue) for queue in entries])
         return
@@ -92,7 +92,7 @@ def list_jobs(state: JobState | None, queue: str | None, limit: int, output: Lit
                 break
         return entries
 
-    entries = _run_with_store(collect_entries)
+    entries = run_with_store(collect_entries)
     if output == "json":
         print_json([_build_document(entry) for entry in entries])
         return
@@ -111,7 +111,7 @@ def list_jobs(state: JobState | None, queue: str | None, limit: int, output: Lit
 
 
 def show_job(job_id: str, output: Literal["table", "json"]) -> None:
-    entry = _run_with_store(lambda store: admin.get_job(store, job_id))
+    entry = run_with_store(lambda store: admin.get_job(store, job_id))
     if output == "json":
         print_json(_build_document(entry))
         return

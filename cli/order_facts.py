@@ -1,4 +1,4 @@
-"""Collects what each service's API says of a set of orders, for the reconciliation in `reconcile.py`."""
+"""Collects what each service's API says of a set of orders, for the reconciliation in `order_comparison.py`."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from typing import Any
 
 from caravan.concurrency import map_concurrently
 from cli.api_client import ApiClient, ApiError, encode_segment
-from cli.reconcile import SHIPPED_STATUSES, TERMINAL_STATUSES, OrderAudit
+from cli.order_comparison import SHIPPED_STATUSES, TERMINAL_STATUSES, OrderAudit
 from cli.retail.invoices import Invoice
 from cli.terminal import print_note, show_progress
 

@@ -6,6 +6,7 @@ import typer
 
 from caravan import telemetry
 from caravan.audit import OPERATOR, record_audit
+from caravan.clock import utc_now
 from caravan.database import Database
 from caravan.rebuild import LogTooShort, LogUnreadable, TopicRebuild
 from caravan.runtime import Backends
@@ -13,6 +14,7 @@ from caravan.runtime.backends import open_topic_log
 from caravan.runtime.startup import open_backends
 from caravan.service import ReadModel, RebuildResult, Service
 from caravan.settings import Settings
+from caravan.status import record_rebuild
 from cli.configuration import load_kernel_settings
 from cli.serve import read_backends
 from cli.terminal import exit_with_error, print_line, print_note, print_table, show_spinner
@@ -50,15 +52,16 @@ async def _run_rebuild(service: Service, name: str) -> RebuildResult:
             for declared in service.databases
         }
         try:
-            with show_spinner(f"{name}: reading events") as update_spinner:
-                result = await _rebuild(
-                    service,
-                    name,
-                    databases,
-                    kernel_settings,
-                    backends,
-                    lambda count: update_spinner(f"{name}: {count} events read"),
-                )
+            async with record_rebuild(name, backends.redis_url, utc_now) as recorder:
+                with show_spinner(f"{name}: reading events") as update_spinner:
+
+                    def show_progress(count: int) -> None:
+                        recorder.events = count
+                        update_spinner(f"{name}: {count} events read")
+
+                    result = await _rebuild(service, name, databases, kernel_settings, backends, show_progress)
+                recorder.events = result.events
+                recorder.state = "identical" if result.is_identical else "replaced"
             async with databases[service.databases[0].name].unit_of_work() as uow:
                 record_audit(
                     uow,

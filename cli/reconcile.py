@@ -1,153 +1,114 @@
-"""Compares what the services say of an order with each other and with the invoice it was placed for. Pure;
-`order_facts.py` collects the input.
-"""
+"""`caravan reconcile`: compare the books now, say what does not add up, and repair what a command corrects."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import asyncio
+import time
+from typing import Any, Literal
 
-from services.notifications.messages import CANCELLATION_REFUSED, EMAILS_BY_OUTCOME
+import typer
 
-TERMINAL_STATUSES = frozenset({"delivered", "rejected", "payment_failed", "cancelled", "refunded"})
-PROCESSED_STATUSES = frozenset({"paid", "shipped", "delivered"})
-SHIPPED_STATUSES = frozenset({"shipped", "delivered"})
-UNDONE_STATUSES = frozenset({"cancelled", "refunded"})
+from caravan.times import parse_time
+from cli.api_client import ApiClient, run_with_client
+from cli.terminal import exit_with_error, print_json, print_line, print_table, show_spinner
 
-
-@dataclass(frozen=True, slots=True)
-class OrderAudit:
-    """One order, as each service knows it. Money in minor units."""
-
-    order_id: str
-    name: str
-    """The invoice that it was made from."""
-    invoiced: dict[str, int]
-    """Units of each sku on the invoice."""
-    status: str
-    is_cancelling: bool
-    """Whether a cancellation is asked for and not answered."""
-    total: int
-    ordered: dict[str, int]
-    captured: int
-    refunded: int
-    provider_captured: int
-    provider_refunded: int
-    shipped: dict[str, int]
-    """Units in the parcels that the carrier has."""
-    left_stock: dict[str, int]
-    """Units that the stock ledger has as shipped for this order."""
-    emails: Counter[str]
+POLL_SECONDS, RETRY_SECONDS = 0.5, 2.0
+UNSETTLED = ("open", "awaiting_approval", "repairing")
+REPAIR_COLUMNS = ("gap", "subject", "#amount", "repair", "outcome")
+CASE_COLUMNS = ("gap", "subject", "#amount", "state", "case", "what to do")
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    order_id: str
-    name: str
-    description: str
+def reconcile_books(
+    mode: Literal["changes", "full"],
+    repair: bool,
+    dry_run: bool,
+    max_seconds: float,
+    output: Literal["table", "json"],
+    url: str | None,
+) -> None:
+    result = run_with_client(url, lambda client: _reconcile(client, mode, repair, dry_run, max_seconds))
+    if output == "json":
+        print_json(result)
+    else:
+        _print_result(result)
+    raise typer.Exit(1 if result["cases"] else 0)
 
 
-@dataclass(slots=True)
-class ReconciliationTotals:
-    """The two sides of each account over all orders."""
-
-    orders: Counter[str] = field(default_factory=Counter)
-    processed_total: int = 0
-    captured: int = 0
-    refunded: int = 0
-    provider_captured: int = 0
-    provider_refunded: int = 0
-    units_ordered: int = 0
-    units_shipped: int = 0
-    units_left_stock: int = 0
-    emails_expected: int = 0
-    emails_sent: int = 0
+async def _reconcile(client: ApiClient, mode: str, repair: bool, dry_run: bool, max_seconds: float) -> dict[str, Any]:
+    run = await run_comparison(client, mode, max_seconds)
+    repairs: list[dict[str, Any]] = []
+    if repair:
+        response = await client.send_request("POST", "/v1/reconciliation/repairs", body={"dry_run": dry_run})
+        repairs = response.json()["items"]
+    return {"run": run, "repairs": repairs, "cases": await list_unsettled(client)}
 
 
-def compute_expected_emails(audit: OrderAudit) -> Counter[str]:
-    """By what happened to the order. An undone one was confirmed before or not, depending on when the cancellation
-    came: either is right, twice is not.
-    """
-    outcomes_by_status = {
-        "delivered": ("completed", "shipped"),
-        "shipped": ("completed", "shipped"),
-        "paid": ("completed",),
-        "refunded": ("cancelled",),
-    }
-    email_kinds = Counter(
-        kind
-        for outcome in outcomes_by_status.get(audit.status, (audit.status,))
-        for kind in EMAILS_BY_OUTCOME.get(outcome, ())
+async def compare_all_until_now(client: ApiClient, max_seconds: float) -> None:
+    """Compare until all that has happened by now is compared, which takes a minute: what is younger is left alone."""
+    deadline = time.monotonic() + max_seconds
+    run = await run_comparison(client, "changes", max_seconds)
+    asked_at = parse_time(run["requested_at"])
+    while parse_time(run["watermark"]) <= asked_at:
+        if time.monotonic() > deadline:
+            exit_with_error(f"not compared within {max_seconds:g} s: {run['held_by'] or 'what is new is left alone'}")
+        await asyncio.sleep(RETRY_SECONDS)
+        run = await run_comparison(client, "changes", max_seconds)
+
+
+async def run_comparison(client: ApiClient, mode: str, max_seconds: float) -> dict[str, Any]:
+    response = await client.send_request("POST", "/v1/reconciliation/runs", body={"mode": mode})
+    path = f"/v1/reconciliation/runs/{response.json()['id']}"
+    deadline = time.monotonic() + max_seconds
+    with show_spinner("comparing the books") as update:
+        while True:
+            run: dict[str, Any] = await client.fetch_json(path)
+            if run["state"] == "done":
+                return run
+            if run["state"] == "failed":
+                exit_with_error(f"the comparison failed: {run['reason']}")
+            if time.monotonic() > deadline:
+                exit_with_error(
+                    f"the comparison has not ended within {max_seconds:g} s; GET {path} tells how far it is"
+                )
+            update(f"comparing the books: {run['orders']:,} orders")
+            await asyncio.sleep(POLL_SECONDS)
+
+
+async def list_unsettled(client: ApiClient) -> list[dict[str, Any]]:
+    """All cases that are not settled, the newest first."""
+    found: list[dict[str, Any]] = []
+    for state in UNSETTLED:
+        cursor = ""
+        while cursor is not None:
+            page = await client.fetch_json(
+                "/v1/reconciliation/cases", state=state, limit=100, **({"cursor": cursor} if cursor else {})
+            )
+            found += page["items"]
+            cursor = page["next_cursor"]
+    return found
+
+
+def _print_result(result: dict[str, Any]) -> None:
+    run = result["run"]
+    print_line(
+        f"{run['orders']:,} orders and {run['products']:,} products compared up to {run['watermark'][:19]};"
+        f" {run['opened']} cases opened, {run['closed']} closed"
     )
-    if audit.status in UNDONE_STATUSES:
-        email_kinds.update(kind for kind in EMAILS_BY_OUTCOME["completed"] if audit.emails[kind])
-    if audit.emails[CANCELLATION_REFUSED]:
-        email_kinds[CANCELLATION_REFUSED] = 1  # it may come with any end, once
-    return email_kinds
+    if run["held_by"]:
+        print_line(f"what is newer waits: {run['held_by']}", style="yellow")
+    if result["repairs"]:
+        rows = [
+            (plan["gap"], plan["subject"], _format_money(plan["amount"]), plan["repair"], plan["outcome"])
+            for plan in result["repairs"]
+        ]
+        print_table("repairs", REPAIR_COLUMNS, rows)
+    if result["cases"]:
+        cases = [
+            (case["gap"], case["subject"], _format_money(case["amount"]), case["state"], case["id"], case["action"])
+            for case in result["cases"]
+        ]
+        print_table("cases", CASE_COLUMNS, cases)
+    else:
+        print_line("the books agree")
 
 
-def find_differences(orders: Sequence[OrderAudit]) -> list[Difference]:
-    return [Difference(audit.order_id, audit.name, what) for audit in orders for what in _compare_order(audit)]
-
-
-def _compare_order(audit: OrderAudit) -> Iterator[str]:
-    if audit.status not in TERMINAL_STATUSES:
-        yield f"is still {audit.status}"
-    elif audit.is_cancelling:
-        yield f"is {audit.status}, and its cancellation has no answer"
-    if audit.ordered != audit.invoiced:
-        yield (
-            f"has {_count_units(audit.ordered)} units of {len(audit.ordered)} products, the invoice "
-            f"{_count_units(audit.invoiced)} of {len(audit.invoiced)}"
-        )
-    amount_due = audit.total if audit.status in PROCESSED_STATUSES else 0
-    if audit.captured - audit.refunded != amount_due:
-        yield f"is {audit.status}: {amount_due} are due, {audit.captured} captured less {audit.refunded} refunded"
-    if audit.status == "refunded" and not audit.captured:
-        yield "is refunded, but nothing was captured"
-    if (audit.provider_captured, audit.provider_refunded) != (audit.captured, audit.refunded):
-        yield (
-            f"the provider has captured {audit.provider_captured} and refunded {audit.provider_refunded}, "
-            f"we say {audit.captured} and {audit.refunded}"
-        )
-    expected_units = audit.ordered if audit.status in SHIPPED_STATUSES else {}
-    if audit.shipped != expected_units:
-        yield (
-            f"is {audit.status}: {_count_units(expected_units)} units should be with the carrier, "
-            f"{_count_units(audit.shipped)} are"
-        )
-    if audit.left_stock != expected_units:
-        yield (
-            f"is {audit.status}: {_count_units(expected_units)} units should have left the stock, "
-            f"{_count_units(audit.left_stock)} did"
-        )
-    expected_kinds = compute_expected_emails(audit)
-    if audit.emails != expected_kinds:
-        yield f"is {audit.status}: e-mails sent {_format_kinds(audit.emails)}, expected {_format_kinds(expected_kinds)}"
-
-
-def _count_units(quantities: dict[str, int]) -> int:
-    return sum(quantities.values())
-
-
-def _format_kinds(emails: Counter[str]) -> str:
-    return (
-        ", ".join(f"{kind} ×{count}" if count > 1 else kind for kind, count in sorted(emails.items()) if count)
-        or "none"
-    )
-
-
-def compute_totals(orders: Iterable[OrderAudit]) -> ReconciliationTotals:
-    totals = ReconciliationTotals()
-    for audit in orders:
-        totals.orders[audit.status] += 1
-        totals.processed_total += audit.total if audit.status in PROCESSED_STATUSES else 0
-        totals.captured += audit.captured
-        totals.refunded += audit.refunded
-        totals.provider_captured += audit.provider_captured
-        totals.provider_refunded += audit.provider_refunded
-        totals.units_ordered += _count_units(audit.ordered) if audit.status in SHIPPED_STATUSES else 0
-        totals.units_shipped += _count_units(audit.shipped)
-        totals.units_left_stock += _count_units(audit.left_stock)
-        totals.emails_expected += compute_expected_emails(audit).total()
-        totals.emails_sent += audit.emails.total()
-    return totals
+def _format_money(amount: dict[str, Any] | None) -> str:
+    return f"{amount['amount']} {amount['currency']}" if amount else ""

@@ -14,9 +14,10 @@ from cli.api_client import ApiClient, open_client
 from cli.import_files import import_into, run_or_exit
 from cli.import_report import ImportResult, build_import_json, print_import_report
 from cli.invoice_files import check_files_used, parse_options, read_files
+from cli.order_comparison import UNDONE_STATUSES, Difference, OrderAudit, find_differences
 from cli.order_facts import collect_audits, wait_until_final
 from cli.place_orders import place_orders
-from cli.reconcile import UNDONE_STATUSES, Difference, OrderAudit, find_differences
+from cli.reconcile import compare_all_until_now, list_unsettled
 from cli.replay_report import ReplayResult, build_replay_json, print_replay_report
 from cli.retail.catalogue import build_catalogue
 from cli.retail.invoices import Invoice, build_invoices, match_returns
@@ -78,7 +79,7 @@ async def reconcile_orders(
     client: ApiClient, orders: Sequence[Invoice], result: ReplayResult, concurrency: int, deadline: float
 ) -> tuple[list[OrderAudit], list[Difference]]:
     """Waits for the orders to end; what differs then is read again for a while, because the services follow each
-    other.
+    other. Whether money and stock add up is for reconciliation to say.
     """
     placed = {result.placed[order.idempotency_key]: order for order in orders if order.idempotency_key in result.placed}
     await wait_until_final(client, list(placed), concurrency, deadline)
@@ -92,6 +93,7 @@ async def reconcile_orders(
         previous_count, differences = len(differences), find_differences(list(audits.values()))
         if len(differences) < previous_count:
             settle_end = time.monotonic() + SETTLE_SECONDS
+    differences += await find_cases(client, placed, deadline)
     duplicate_count = len([order for order in orders if order.idempotency_key in result.placed]) - len(placed)
     if duplicate_count:
         differences.append(
@@ -99,6 +101,21 @@ async def reconcile_orders(
         )
     _move_late_cancellations(result, audits)
     return list(audits.values()), differences
+
+
+async def find_cases(client: ApiClient, placed: Mapping[str, Invoice], deadline: float) -> list[Difference]:
+    """What reconciliation has found of these orders and of their products."""
+    await compare_all_until_now(client, deadline)
+    skus = {sku for invoice in placed.values() for sku, _ in invoice.lines}
+    return [
+        Difference(
+            case["order_id"] or case["subject"],
+            placed[case["order_id"]].number if case["order_id"] else "",
+            f"{case['title']} ({case['gap']})",
+        )
+        for case in await list_unsettled(client)
+        if (case["order_id"] in placed if case["order_id"] else case["subject"] in skus)
+    ]
 
 
 def _move_late_cancellations(result: ReplayResult, audits: Mapping[str, OrderAudit]) -> None:

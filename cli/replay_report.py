@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from caravan.money import Money
-from cli.reconcile import PROCESSED_STATUSES, TERMINAL_STATUSES, UNDONE_STATUSES, Difference, OrderAudit, compute_totals
+from cli.order_comparison import (
+    PROCESSED_STATUSES,
+    TERMINAL_STATUSES,
+    UNDONE_STATUSES,
+    Difference,
+    OrderAudit,
+    compute_totals,
+)
 from cli.retail.invoices import Cancellation, Invoice, Leftover, Returns
 from cli.retail.lines import InvoiceFile
 from cli.terminal import print_line, print_table

@@ -101,7 +101,8 @@ async def serve(
     names: Sequence[str], kernel_settings: Settings, announce: Announce, prepare: Prepare[T], after_start: AfterStart[T]
 ) -> None:
     """Run until SIGINT or SIGTERM, then drain."""
-    handle_signals(asyncio.current_task().cancel)  # type: ignore[union-attr]  # until there is a server to stop, ending means undoing the start
+    # Until there is a server to stop, ending means undoing the start.
+    handle_signals(asyncio.current_task().cancel)  # type: ignore[union-attr]
     services = load_services(names)
     host, has_gateway = kernel_settings.host, "gateway" in names
     listener = open_listener(host, kernel_settings.port)

@@ -1,14 +1,15 @@
 """`caravan status`: which services run, how many messages wait, and what became a dead letter."""
 
 import asyncio
-from typing import Literal
+from typing import Any, Literal
 
 import httpx2
 import typer
 
-from caravan import telemetry
+from caravan import environment, telemetry
 from caravan.database import Database
 from caravan.discovery import Discovery
+from caravan.environment import SettingsError
 from caravan.errors import ServiceUnavailable
 from caravan.leadership import Leadership
 from caravan.outbox import count_pending
@@ -16,8 +17,8 @@ from caravan.runtime import BUS, Backends, choose_bus, choose_discovery, list_su
 from caravan.runtime.startup import open_backends
 from cli.configuration import load_kernel_settings
 from cli.serve import read_backends
-from cli.terminal import exit_with_error, print_json, print_table
-from services.registry import SERVICES, load_services
+from cli.terminal import exit_with_error, print_json, print_line, print_table
+from services.registry import SERVICES, load_services, load_settings_classes
 
 PROBE_TIMEOUT_SECONDS = 2.0
 Report = dict[str, dict[str, int | str]]
@@ -30,6 +31,7 @@ def show_status(output: Literal["table", "json"]) -> None:
         print_json(report)
     else:
         _print_report(report)
+        _print_links()
     unanswered = [name for name in SERVICES if "url" not in report.get(name, {})]
     raise typer.Exit(1 if unanswered or any(row["dead letters"] for row in report.values()) else 0)
 
@@ -92,6 +94,22 @@ async def _count_outbox(backends: Backends, name: str) -> int:
         return await count_pending(database)
     finally:
         await database.close()
+
+
+def _print_links() -> None:
+    """Where more is to be seen, as configured for the gateway."""
+    (gateway,) = load_settings_classes(["gateway"])
+    try:
+        settings: Any = environment.load_class(gateway)
+    except SettingsError as error:
+        exit_with_error(str(error))
+    for title, url in (
+        ("Dashboards", settings.grafana_url),
+        ("Alerts", settings.alerts_url),
+        ("Traces", settings.trace_url),
+    ):
+        if url:
+            print_line(f"{title}: {url}", style="dim")
 
 
 def _print_report(report: Report) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import httpx2
 import orjson
+from opentelemetry.trace import SpanKind
 
+from caravan import telemetry
 from caravan.bus.embedded import EmbeddedBus
 from caravan.runtime import Process
 from cli.api_client import ApiClient, ApiError, ApiUnavailable
@@ -65,9 +67,9 @@ async def ensure_admin(process: Process) -> str | None:
     kernel_settings = process.kernel_settings
     password = kernel_settings.admin_password.get_secret_value() if kernel_settings.admin_password else None
     calls = process.contexts["identity"].call
-    return (
-        await calls(ENSURE_ADMIN, EnsureAdminRequest(email=kernel_settings.admin_email, password=password))
-    ).generated
+    request = EnsureAdminRequest(email=kernel_settings.admin_email, password=password)
+    with telemetry.start_span("ensure admin", SpanKind.INTERNAL, is_quiet=True):
+        return (await calls(ENSURE_ADMIN, request)).generated
 
 
 def _print_welcome(url: str, admin: str, password: str | None, catalogue_text: str, seconds: float, data: str) -> None:

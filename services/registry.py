@@ -25,6 +25,7 @@ SERVICES = (
     "notifications",
     "recommendations",
     "analytics",
+    "reconciliation",
     "gateway",
 )
 

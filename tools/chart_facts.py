@@ -51,10 +51,10 @@ def list_databases(service: Service) -> list[str]:
 
 
 def _list_callees(service: Service, all_services: list[Service]) -> set[str]:
-    """Every service fetches identity's keys; a module that imports another service's client calls that service; the
-    gateway calls all: it forwards requests and reads their dead letters and jobs.
+    """Every service fetches identity's keys; a module that imports another service's client calls that service; more
+    are declared; the gateway calls all: it forwards requests and reads their dead letters and jobs.
     """
-    callees = {GET_KEY_SET.service} | {
+    callees = {GET_KEY_SET.service, *service.callees} | {
         name for path in (SERVICES / service.name).rglob("*.py") for name in _list_client_imports(path)
     }
     if service.name == "gateway":

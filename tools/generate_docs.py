@@ -26,11 +26,14 @@ from caravan.messages import Binding, Channel, Exchange, Queue, RetryPolicy, Top
 from caravan.runtime import list_subscriptions
 from caravan.service import Service
 from caravan.settings import Settings
+from observability.dashboards.library import BOARDS, render_dashboards
+from observability.dashboards.page import render_page
 from services.gateway.graphql.schema import build_schema as build_schema_of_graph
 from services.gateway.known_services import list_channels
 from services.gateway.reference.asyncapi import build_asyncapi
 from services.registry import load_services
-from tools import chart_facts, public_documents, service_lists
+from tests.mutants.mutant import load_mutants
+from tools import chart_facts, observability_pages, public_documents, service_lists
 from tools.api_page import render_api
 from tools.cache_page import render_caches
 from tools.message_schemas import (
@@ -40,6 +43,7 @@ from tools.message_schemas import (
     list_sent_types,
     list_stored_types,
 )
+from tools.planted_bugs_page import render_planted_bugs
 from tools.readers_asyncapi import build_readers_asyncapi
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +63,7 @@ def render_pages() -> dict[str, str]:
         **service_lists.render_files(
             services, {service.name: chart_facts.list_databases(service) for service in services}
         ),
+        **observability_pages.render_files(services),
         "docs/asyncapi.json": _format_json(build_asyncapi(list_channels(), version("caravan"))),
         "docs/asyncapi-readers.json": _format_json(build_readers_asyncapi(services, version("caravan"))),
         "docs/openapi.json": _format_json(openapi := public_documents.build_openapi(services, version("caravan"))),
@@ -72,6 +77,9 @@ def render_pages() -> dict[str, str]:
         "docs/reference/problems.md": render_problems(problems),
         "docs/schema.graphql": build_schema_of_graph().as_str() + "\n",
         "docs/routing-snapshot.schema.json": _format_json(build_snapshot_schema()),
+        **render_dashboards(),
+        "docs/reference/planted-bugs.md": NOTE + render_planted_bugs(load_mutants()),
+        "docs/reference/dashboards.md": NOTE + render_page(BOARDS),
         **{
             str(get_schema_path(message_type).relative_to(ROOT)): _format_json(build_schema(message_type))
             for message_type in [*list_sent_types(), *list_stored_types()]

@@ -102,12 +102,16 @@ def list_metrics() -> dict[str, Document]:
 
 
 def _iterate_metrics() -> Iterator[MetricWrapperBase]:
-    for folder in (ROOT / "caravan", ROOT / "services", ROOT / "operator" / "caravan_operator"):
-        for file in sorted(folder.rglob("*.py")):
-            if "from prometheus_client import" in file.read_text():
-                path = file.relative_to(folder.parent).with_suffix("")
-                module = importlib.import_module(".".join(path.parts).removesuffix(".__init__"))
-                yield from (each for each in vars(module).values() if isinstance(each, MetricWrapperBase))
+    for name in list_metric_modules():
+        yield from (
+            each for each in vars(importlib.import_module(name)).values() if isinstance(each, MetricWrapperBase)
+        )
+
+
+def list_metric_modules() -> list[str]:
+    """The modules that declare metrics; nothing else does."""
+    of_services = [f"services.{file.parent.name}.metrics" for file in sorted(ROOT.glob("services/*/metrics.py"))]
+    return ["caravan.telemetry.metrics", *of_services, "caravan_operator.status.metrics"]
 
 
 def list_problems() -> dict[str, Document]:

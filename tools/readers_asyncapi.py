@@ -35,6 +35,7 @@ class Envelope(BaseModel):
     datacontenttype: Literal["application/json"]
     dataversion: int = Field(ge=1)
     traceparent: str | None = None
+    tracestate: str | None = None
     actor: str | None = None
     causationid: str | None = None
 

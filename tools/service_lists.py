@@ -1,4 +1,5 @@
-"""The lists of services in files that are otherwise written by hand: compose.yaml and values of the charts.
+"""The lists of services in files that are otherwise written by hand: compose.yaml, values of the charts, and
+what Prometheus reads.
 
 Each list stands between the lines `# make docs: <name>` and `# end`; `generate_docs.py` writes it anew from the
 registry, so that a new service is in all of them.
@@ -37,6 +38,10 @@ def render_files(services: Sequence[Service], databases: Mapping[str, Sequence[s
         ),
         "charts/backends/values.yaml": fill_blocks(
             (ROOT / "charts/backends/values.yaml").read_text(), {"services": [f"services: [{', '.join(names)}]"]}
+        ),
+        "observability/prometheus/prometheus.yaml": fill_blocks(
+            (ROOT / "observability/prometheus/prometheus.yaml").read_text(),
+            {"services": [f"names: [{', '.join(names)}]"]},
         ),
     }
 

@@ -8,7 +8,7 @@
 - While the infrastructure is unavailable the reader waits, which costs no attempt.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from caravan.messages import Binding, Exchange, OutgoingMessage, Queue, RetryPolicy, Source, Topic
 
 __all__ = [
+    "DEAD_LETTER_KEY_BYTES",
     "DEAD_LETTER_MAX_BYTES",
     "DONE",
     "NEW_READER_AGE",
@@ -32,6 +33,7 @@ __all__ = [
     "Result",
     "Subscription",
     "TopicLog",
+    "cut_key",
 ]
 
 
@@ -57,6 +59,8 @@ class IncomingMessage(NamedTuple):
     attempt: int
     handle: Any = None
     """The transport's own reference."""
+    is_redelivered: bool = False
+    """The broker says that somebody had it before."""
 
 
 class HandlingResult(NamedTuple):
@@ -109,6 +113,8 @@ class Subscription:
     """Least seconds from the start of one batch to that of the next. A lone message never waits for it; under load
     batches grow instead of their number.
     """
+    max_lag_seconds: float = 60.0
+    """How old the oldest message that waits for it may be; beyond that an alert fires (`observability/lag.py`)."""
 
     @property
     def name(self) -> str:
@@ -159,6 +165,14 @@ DEAD_LETTER_MAX_BYTES = 900_000
 it again.
 """
 
+DEAD_LETTER_KEY_BYTES = 16_384
+"""And so much of a key. RabbitMQ ends the connection of whoever sends more headers than fit into a frame of 128 KiB."""
+
+
+def cut_key(key: str) -> str:
+    """As much of a key as a dead letter keeps."""
+    return key.encode(errors="replace")[:DEAD_LETTER_KEY_BYTES].decode(errors="ignore")
+
 
 class LoggedMessage(NamedTuple):
     topic: str
@@ -177,6 +191,10 @@ class TopicLog(Protocol):
 
 
 class Bus(Protocol):
+    @property
+    def reachable(self) -> Mapping[str, bool]:
+        """Of each broker whether it answered when it was asked last; none where messages are in the database."""
+
     async def start(self) -> None: ...
 
     async def close(self) -> None: ...
@@ -201,6 +219,9 @@ class Bus(Protocol):
 
     async def measure_lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
         """Messages waiting for each of these."""
+
+    async def count_dead_letters(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
+        """How many dead letters each of these has."""
 
     async def list_dead_letters(
         self,

@@ -1,7 +1,7 @@
 """Kafka for topics and RabbitMQ for queues and exchanges, as one bus."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from caravan.bus import (
     DEAD_LETTER_MAX_BYTES,
@@ -30,6 +30,10 @@ class BrokerBus:
 
     def _select_transport(self, subscription: Subscription) -> KafkaBus | RabbitBus:
         return self.kafka if isinstance(subscription.source, Topic) else self.rabbit
+
+    @property
+    def reachable(self) -> Mapping[str, bool]:
+        return {**self.kafka.reachable, **self.rabbit.reachable}
 
     async def start(self) -> None:
         await self.kafka.start()
@@ -76,6 +80,14 @@ class BrokerBus:
             self.kafka.measure_lag(topic_subscriptions), self.rabbit.measure_lag(queue_subscriptions)
         )
         return topic_lag | queue_lag
+
+    async def count_dead_letters(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
+        on_topics = [subscription for subscription in subscriptions if isinstance(subscription.source, Topic)]
+        on_queues = [subscription for subscription in subscriptions if not isinstance(subscription.source, Topic)]
+        of_topics, of_queues = await asyncio.gather(
+            self.kafka.count_dead_letters(on_topics), self.rabbit.count_dead_letters(on_queues)
+        )
+        return of_topics | of_queues
 
     async def list_dead_letters(
         self,

@@ -1,7 +1,8 @@
-"""Lets a client's connecting end before its user is cancelled, for clients that leak a connection otherwise."""
+"""How the clients of the brokers are opened: by one user at a time, and to the end even when that user is cancelled."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -38,3 +39,33 @@ async def _end(acting: asyncio.Future[T]) -> None:
             until += _LONGER_SECONDS
     if not acting.cancelled():
         acting.exception()  # retrieved and dropped: its user has gone
+
+
+class OpeningTurns:
+    """One user opens at a time; those who waited while it failed hear the same error.
+
+    With a broker that answers nothing each attempt takes its whole deadline: a batch of 500 keys that tried one after
+    the other would hold its sender up for more than an hour.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._ended_count = 0
+        self._failure: tuple[int, Exception] | None = None
+        """How many turns had ended with the one that failed last, and why it did."""
+
+    @asynccontextmanager
+    async def take_turn(self) -> AsyncIterator[None]:
+        ended_before = self._ended_count
+        async with self._lock:
+            if self._failure is not None and self._failure[0] > ended_before:
+                error = self._failure[1]
+                raise type(error)(*error.args) from error
+            try:
+                yield
+                self._failure = None
+            except Exception as error:
+                self._failure = self._ended_count + 1, error
+                raise
+            finally:
+                self._ended_count += 1

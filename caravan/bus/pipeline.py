@@ -5,7 +5,7 @@ loop can't hold a key back, goes on after an error, and acknowledges more than w
 those two packages only, and not at all where the embedded bus carries the messages.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from faststream import BaseMiddleware
 from faststream.message import StreamMessage
@@ -20,7 +20,7 @@ class ObserverMiddleware(BaseMiddleware[Any, Any]):
 
     async def consume_scope(self, call_next: Any, msg: StreamMessage[Any]) -> Any:
         observer: BatchObserver = self.context.get_local("handler_").observer
-        return await observer.observe_batch(call_next(msg))
+        return await observer.observe_batch(cast("list[IncomingMessage]", msg.body), call_next(msg))
 
 
 async def get_batch(message: StreamMessage[Any]) -> Any:

@@ -10,8 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from caravan import fault_flags
 from caravan.backoff import compute_backoff
-from caravan.bus import BatchHandler, HandlingResult, IncomingMessage, Result, Subscription
+from caravan.bus import BatchHandler, HandlingResult, IncomingMessage, Result, Subscription, cut_key
 from caravan.bus.retry_buffer import RetryBuffer
 from caravan.concurrency import raise_if_cancelled
 from caravan.telemetry import log
@@ -20,7 +21,7 @@ from caravan.telemetry.metrics import DEAD_LETTERS
 
 def record_dead_letter(subscription: Subscription, key: str, attempt: int, reason: str) -> None:
     DEAD_LETTERS.labels(subscription.channel, subscription.service).inc()
-    log.error("dead letter", subscription=subscription.name, key=key, attempt=attempt, reason=reason)
+    log.error("dead letter", subscription=subscription.name, key=cut_key(key), attempt=attempt, reason=reason)
 
 
 _T = TypeVar("_T")
@@ -83,6 +84,8 @@ class Reader(ABC):
         batch is left to the next reader.
         """
         started_at = asyncio.get_running_loop().time()
+        if fault_flags.active:
+            await fault_flags.hold(fault_flags.CONSUMER_STUCK, self.subscription.name, lambda: self.is_stopping)
         results = await self._call_handler(batch)
         if results is None:
             return

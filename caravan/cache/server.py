@@ -26,6 +26,7 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
+from caravan import fault_flags
 from caravan.cache.declarations import MAX_LEASE_SECONDS
 
 FENCE_SECONDS = 2 * MAX_LEASE_SECONDS
@@ -247,6 +248,8 @@ class CacheServer:
             return method(script, 1 + len(keys), META, *keys, operation, token, fresh_epoch, is_new, *arguments)
 
         try:
+            if fault_flags.active:
+                fault_flags.fail(fault_flags.CACHE_UNAVAILABLE)
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 try:
                     return await run(self._redis.evalsha, SHA, "0")

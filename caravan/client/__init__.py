@@ -2,7 +2,7 @@
 
 In one process the use case is called directly; otherwise it is an HTTP call to `/internal/<service>/<operation>`. Both
 have a deadline that callers pass down and a circuit breaker per target. Only operations with `is_repeatable` are tried
-again, within a retry budget. `caravan/faults.py` decides whose fault a failed call is.
+again, within a retry budget. `caravan/fault_attribution.py` decides whose fault a failed call is.
 
 `operation.py` is what services declare, `caller.py` makes the calls.
 """

@@ -1,7 +1,7 @@
 """The caller of operations: in one process the use case itself, otherwise HTTP, within a deadline and behind a circuit
 breaker per target; what may be tried again is, within a retry budget.
 
-`caravan/faults.py` decides whose fault a failed call is. `context.call` of every use case leads here.
+`caravan/fault_attribution.py` decides whose fault a failed call is. `context.call` of every use case leads here.
 """
 
 import asyncio
@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx2
+from opentelemetry.trace import SpanKind
 
-from caravan import faults, telemetry
+from caravan import fault_attribution, telemetry
 from caravan.backoff import add_jitter, compute_exponential_backoff
 from caravan.client.operation import LocalOperation, Operation, Req, Res, authorization, deadline
 from caravan.database import CONNECTION_LOST
@@ -19,6 +20,7 @@ from caravan.deadlines import Deadline
 from caravan.discovery import DEFAULT_POLICY, Breaker, CircuitBreaker, Discovery, Endpoint, RetryBudget
 from caravan.errors import DeadlineExceeded, Problem, ServiceUnavailable
 from caravan.telemetry import metrics
+from caravan.telemetry.http_spans import describe_call
 
 ATTEMPTS = 3
 BACKOFF_SECONDS = 0.05
@@ -124,9 +126,9 @@ class OperationClient:
             outcome, failed = "ok", False
             return response
         except Problem as problem:
-            failed = faults.has_failed_with(problem)
+            failed = fault_attribution.has_failed_with(problem)
             if problem.status >= 500:
-                problem.fault = faults.DEPENDENCY  # whoever asked us has us to thank for nothing of this
+                problem.fault = fault_attribution.DEPENDENCY  # whoever asked us has us to thank for nothing of this
             else:
                 outcome = "refused"
             raise
@@ -137,7 +139,7 @@ class OperationClient:
             timeout_problem = DeadlineExceeded(
                 f"{operation.service} did not answer {operation.name} within {seconds:.3g} s"
             )
-            timeout_problem.fault = faults.DEPENDENCY
+            timeout_problem.fault = fault_attribution.DEPENDENCY
             raise timeout_problem from None
         except CONNECTION_LOST:
             failed = True if call_local else None  # a backend of the callee, or the one that says where it is
@@ -162,13 +164,13 @@ class OperationClient:
                 return await self._attempt_call(endpoint, operation, body, expires_at)
             except (httpx2.TransportError, ServiceUnavailable) as error:
                 is_unsent = (
-                    isinstance(error, faults.UNSENT_ERRORS)
+                    isinstance(error, fault_attribution.UNSENT_ERRORS)
                     and self._discovery.get_policy(operation.service).retry.unsent
                 )
                 can_move = (
                     is_new_endpoint
                     and len(tried_urls) < MAX_ENDPOINTS
-                    and (is_unsent or (operation.is_repeatable and faults.is_connection_lost(error)))
+                    and (is_unsent or (operation.is_repeatable and fault_attribution.is_connection_lost(error)))
                 )
                 if not can_move:
                     if attempts == ATTEMPTS or not (is_unsent or (operation.is_repeatable and budget.try_spend())):
@@ -183,7 +185,8 @@ class OperationClient:
             return error
         telemetry.log.warning("a service can't be reached", target=service, error=repr(error))
         return ServiceUnavailable(
-            f"{service} can't be reached now; try again", fault="" if faults.has_failed_with(error) else faults.UNKNOWN
+            f"{service} can't be reached now; try again",
+            fault="" if fault_attribution.has_failed_with(error) else fault_attribution.UNKNOWN,
         )
 
     async def _attempt_call(
@@ -196,8 +199,8 @@ class OperationClient:
             failed = False
             return response
         except (Problem, httpx2.TransportError) as error:
-            failed = faults.has_failed_with(error)
-            was_reached = not isinstance(error, faults.UNSENT_ERRORS)
+            failed = fault_attribution.has_failed_with(error)
+            was_reached = not isinstance(error, fault_attribution.UNSENT_ERRORS)
             raise
         except asyncio.CancelledError:
             if (
@@ -217,7 +220,6 @@ class OperationClient:
             "x-caravan-seconds": f"{max(0.001, expires_at - asyncio.get_running_loop().time()):.3f}",
         }
         for name, value in (
-            ("traceparent", telemetry.traceparent.get()),
             ("x-request-id", telemetry.request_id.get()),
             ("x-user-authorization", authorization.get()),
         ):
@@ -226,12 +228,16 @@ class OperationClient:
         timeout = httpx2.Timeout(
             operation.seconds, connect=self._discovery.get_policy(operation.service).timeouts.connect
         )
-        response = await self._http.post(
-            endpoint.url + operation.url_path, content=body, headers=headers, timeout=timeout
-        )
+        with telemetry.start_span(f"POST {operation.url_path}", SpanKind.CLIENT) as span:
+            headers["traceparent"] = telemetry.traceparent.get() or ""
+            response = await self._http.post(
+                endpoint.url + operation.url_path, content=body, headers=headers, timeout=timeout
+            )
+            if telemetry.is_recording():
+                describe_call(span, "POST", operation.url_path, endpoint.url, response.status_code)
         if response.status_code == 200:
             return operation.response.model_validate_json(response.content)
-        raise faults.build_problem(
+        raise fault_attribution.build_problem(
             response, fallback=f"{operation.service} answered {response.status_code} to {operation.name}"
         )
 

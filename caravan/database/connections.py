@@ -7,6 +7,7 @@ little to do, and prepared statements are reused.
 
 import asyncio
 import ssl
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -14,7 +15,9 @@ from typing import Any
 
 import asyncpg
 from asyncpg.protocol import protocol
+from prometheus_client import Histogram
 
+from caravan import fault_flags
 from caravan.tls import CertificateFiles, TlsError, explain_failure, get_url_context
 
 # asyncpg asks of every element of every array argument whether it is an array itself, by `isinstance` of abstract
@@ -57,9 +60,18 @@ async def open_connection(url: str, **options: Any) -> asyncpg.Connection:
 class ConnectionPool:
     """At most `size` at a time, opened as they are needed; who finds none waits its turn, at most ACQUIRE_SECONDS."""
 
-    def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], size: int) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[asyncpg.Connection]],
+        size: int,
+        waits: Histogram | None = None,
+        name: str = "",
+    ) -> None:
+        """`waits` observes how long each waited who found no connection free. `name`: of the database."""
+        self.name = name
         self._connect = connect
         self._size = size
+        self._waits = waits
         self._used_slots = 0
         """Places of the `size` that somebody has, holding a connection, opening or mending one."""
         self._idle: list[tuple[asyncpg.Connection, float]] = []
@@ -71,8 +83,14 @@ class ConnectionPool:
         self._closed = False
         self._all_returned = asyncio.Event()
 
+    def count_connections(self) -> tuple[int, int, int]:
+        """Used, idle, and the most that there may be."""
+        return self._used_slots, len(self._idle), self._size
+
     async def acquire(self) -> asyncpg.Connection:
         """A connection, to be given back whatever happens."""
+        if fault_flags.active:
+            fault_flags.fail(fault_flags.DATABASE_UNAVAILABLE, self.name)
         while self._idle:
             connection, _ = self._idle.pop()
             if not connection.is_closed():
@@ -120,6 +138,7 @@ class ConnectionPool:
         """Wait for a place: with a connection, or to open one."""
         waiter: asyncio.Future[asyncpg.Connection | None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
+        started_at = time.perf_counter()
         try:
             async with asyncio.timeout(ACQUIRE_SECONDS):
                 return await waiter
@@ -127,6 +146,9 @@ class ConnectionPool:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._free_slot(waiter.result())  # it came at the same moment
             raise
+        finally:
+            if self._waits is not None:
+                self._waits.observe(time.perf_counter() - started_at)
 
     async def _open_connection(self) -> asyncpg.Connection:
         try:

@@ -50,16 +50,20 @@ class Inbox(KernelTable, table=True):
     `key` is that of the message where it is an id, `cause` the message that it answers. Null is the usual case: `type`
     of a consumer that reads one type, `attempt` of a message that succeeded at once, `refused` (how often it came
     again) of one that came once.
+
+    The message comes first in the key: ids rise, so that new entries of all consumers go to the end of the index, and
+    are found there by comparing numbers.
     """
 
     __tablename__ = "inbox"
     __table_args__ = (
+        PrimaryKeyConstraint("message_id", "consumer"),
         Index("inbox_handled_at", "handled_at", postgresql_using="brin"),
         Index("inbox_key", "key", postgresql_where=text("key IS NOT NULL")),
     )
 
-    consumer: str = define_column(sql.TEXT, primary_key=True)
-    message_id: UUID = define_column(sql.UUID, primary_key=True)
+    consumer: str = define_column(sql.TEXT)
+    message_id: UUID = define_column(sql.UUID)
     handled_at: datetime = define_column(sql.TIMESTAMPTZ, default="now()")
     key: UUID | None = define_column(sql.UUID)
     cause: UUID | None = define_column(sql.UUID)

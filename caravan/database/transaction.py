@@ -5,6 +5,7 @@ from typing import Any
 import asyncpg
 from prometheus_client import Counter
 
+from caravan import fault_flags
 from caravan.database.connections import CONNECTION_LOST, ConnectionPool
 
 
@@ -23,6 +24,8 @@ class Transaction:
             connection = await self._pool.acquire()
             self._statement_counter.inc()
             try:
+                if fault_flags.active:
+                    await fault_flags.slow_down(fault_flags.DATABASE_SLOW, self._pool.name)
                 await connection.execute("BEGIN")
             except BaseException as error:
                 self._pool.release(connection, error)

@@ -7,6 +7,7 @@ the stored response) is written by one statement at the end, which is the whole 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -30,6 +31,7 @@ from caravan.database.tables import col
 from caravan.database.transaction import Transaction, parse_row_count
 from caravan.messages import Channel, Delivery, Event, Message, OutgoingMessage, encode_message
 from caravan.telemetry import metrics
+from caravan.telemetry.database_spans import CommitObserver
 
 _STATEMENT_SECONDS = 30.0
 WITHOUT_SYNC_COMMIT = "set_config('synchronous_commit', 'off', true) IS NOT NULL"
@@ -92,7 +94,7 @@ class Database:
                 server_settings={"application_name": f"caravan {service}"},
             )
 
-        pool = ConnectionPool(open_one, size)
+        pool = ConnectionPool(open_one, size, metrics.POOL_WAIT.labels(service), service)
         connection = await pool.acquire()
         try:
             await check_pooler(connection, open_one)
@@ -174,7 +176,9 @@ class UnitOfWork(Transaction):
     async def __aexit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error_type is None:
+        if error_type is None and telemetry.is_recording():
+            await self._commit_observed()
+        elif error_type is None:
             await self._commit()
         else:
             await self._end_transaction(commit=False)
@@ -204,6 +208,7 @@ class UnitOfWork(Transaction):
         caused it (default: the one being handled).
         """
         cause = caused_by or current_message.get()
+        carried = telemetry.choose_traceparent(cause.traceparent if cause else None)
         self._outbox.append(
             encode_message(
                 message,
@@ -211,7 +216,8 @@ class UnitOfWork(Transaction):
                 key=str(key),
                 source=self.database.service,
                 time=self.database.clock(),
-                traceparent=(cause.traceparent if cause else None) or telemetry.traceparent.get(),
+                traceparent=carried,
+                tracestate=telemetry.choose_tracestate(carried),
                 actor=cause.actor if cause else telemetry.actor.get(),
                 causation_id=str(cause.id) if cause else None,
                 message_id=message_id,
@@ -251,6 +257,11 @@ class UnitOfWork(Transaction):
 
     def run_after_commit(self, action: Callable[[], Awaitable[None] | None]) -> None:
         self._after_commit_actions.append(action)
+
+    async def _commit_observed(self) -> None:
+        is_empty = self._connection is None and not (self._outbox or self._events or self._stored_response)
+        with nullcontext() if is_empty or self._has_claimed else CommitObserver(self.database.service):
+            await self._commit()
 
     async def _commit(self) -> None:
         try:

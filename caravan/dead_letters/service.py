@@ -34,7 +34,7 @@ from caravan.dead_letters.schemas import (
 )
 from caravan.dead_letters.sources import DeadLetterSource
 from caravan.errors import NotFound
-from caravan.redaction import redact_text
+from caravan.redaction import redact_text, redact_value
 
 _SCAN_MAX = 5_000
 _PREVIEW_BYTES = 4_096
@@ -234,9 +234,9 @@ class DeadLetterService:
             attempts=dead_letter.attempt,
             failed_at=dead_letter.dead_lettered_at,
             emitted_at=_parse_time(envelope.get("time")),
-            message_id=envelope.get("id"),
-            type=envelope.get("type"),
-            actor=envelope.get("actor"),
+            message_id=redact_value(envelope.get("id")),
+            type=redact_value(envelope.get("type")),
+            actor=redact_value(envelope.get("actor")),
             trace_id=telemetry.parse_trace_id(trace),
             size=dead_letter.size,
             redrivable=dead_letter.redrivable,

@@ -13,7 +13,7 @@ State = Literal["closed", "half-open", "open"]
 class Breaker:
     """Opens after `consecutive` failures, or when at least half of `minimum` or more calls within `window` seconds
     failed; then answers at once for `open_for` seconds, lets `probes` calls through, and closes when they succeed. What
-    counts as a failure, `caravan.faults` says.
+    counts as a failure, `caravan.fault_attribution` says.
     """
 
     time: Callable[[], float]

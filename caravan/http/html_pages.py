@@ -30,6 +30,7 @@ fieldset label { display: flex; gap: .6rem; align-items: baseline; padding: .4re
 input[type=checkbox] { width: auto; margin: 0; accent-color: var(--accent); }
 button { padding: .7rem 1.5rem; border: 0; border-radius: 6px; background: var(--accent); color: var(--on-accent);
 font-weight: 600; cursor: pointer; }
+a { color: var(--accent); }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 """
 )

@@ -6,11 +6,12 @@ import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import Span, SpanKind
 from starlette.datastructures import MutableHeaders
 
 from caravan import telemetry
@@ -21,7 +22,7 @@ from caravan.errors import BadRequest, CapacityExceeded, ContentTooLarge, Proble
 from caravan.http.client_ip import peer_network
 from caravan.http.problems import convert_to_problem, make_problem_response
 from caravan.refusals import ANONYMOUS, REFUSAL_STATUSES, RefusalRecorder, extract_reason
-from caravan.telemetry import metrics
+from caravan.telemetry import http_spans, metrics
 
 _MAX_BODY = 1024 * 1024
 BODY_SECONDS = 10.0
@@ -31,6 +32,7 @@ _MAX_BODIES = 128 * 1024 * 1024
 """Of all bodies over `_SMALL_BODY` that one process holds."""
 BODY_BOUNDED = "caravan.bounded"
 """In a scope: an outer middleware bounds the body, and notes who is refused."""
+_TRACED = "caravan.traced"
 FORWARDER_HEADER = b"x-caravan-forwarder"
 """With the key of `forwarder_key`, a request's `X-Forwarded-For` is believed: it came through the gateway, in another
 process.
@@ -41,6 +43,8 @@ SECONDS_HEADER = b"x-caravan-seconds"
 answer can say what was wrong.
 """
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_UNMATCHED = "unmatched"
 _SINGLE_HEADERS = (
     b"authorization",
     b"content-length",
@@ -106,25 +110,26 @@ class RequestMiddleware:
             return
         headers = dict(scope["headers"])
         request_id = _choose_request_id(headers)
-        self._set_context(headers, request_id)
+        self._set_context(scope, headers, request_id)
         is_forwarded = self._is_forwarded(headers)
         if is_forwarded:
             scope["client"] = (headers.get(b"x-forwarded-for", b"unknown").decode("latin-1"), 0)
             if SECONDS_HEADER in headers:
                 deadline.set(asyncio.get_running_loop().time() + float(headers[SECONDS_HEADER]))
-        refused = None if is_forwarded or BODY_BOUNDED in scope else self.refused
         started_at = time.perf_counter()
-        status = 500
-        has_started = False
+        is_first = not is_forwarded and BODY_BOUNDED not in scope  # no gateway of ours was before it
+        refused = self.refused if is_first else None
+        status, location, has_started = 500, "", False
         body: RequestBody | None = None
 
         async def send_response(message: MutableMapping[str, Any]) -> None:
-            nonlocal status, has_started
+            nonlocal status, has_started, location
             if message["type"] == "http.response.start":
                 if body is not None and body.refusal is not None:
                     raise body.refusal
                 has_started = True
                 status = message["status"]
+                location = http_spans.read_location(status, message["headers"]) if is_first else ""
                 _add_headers(
                     message, request_id, b"authorization" not in headers and scope["method"] in ("GET", "HEAD")
                 )
@@ -132,8 +137,8 @@ class RequestMiddleware:
                 _record_refusal(refused, status, scope, message)
             await send(message)
 
-        parent = _choose_traceparent(headers)
-        with telemetry.start_span(f"{scope['method']} {self.service}", SpanKind.SERVER, parent=parent):
+        method = scope["method"] if scope["method"] in _METHODS else http_spans.OTHER_METHOD
+        with _start_span(scope, headers, method) as span:
             try:
                 if len(headers) != len(scope["headers"]):
                     refuse_repeated_headers(scope["headers"])
@@ -154,14 +159,27 @@ class RequestMiddleware:
             finally:
                 if body is not None:
                     body.close()
-                metrics.HTTP_DURATION.labels(self.service, scope["method"], _get_route_template(scope), status).observe(
-                    time.perf_counter() - started_at
-                )
+                self._observe_request(span, method, status, scope, started_at, location if is_first else None)
 
-    def _set_context(self, headers: dict[bytes, bytes], request_id: str) -> None:
+    def _observe_request(
+        self, span: Span | None, method: str, status: int, scope: Scope, started_at: float, location: str | None
+    ) -> None:
+        route, seconds = _get_route_template(scope), time.perf_counter() - started_at
+        metrics.HTTP_DURATION.labels(self.service, method, route, status).observe(seconds, telemetry.build_exemplar())
+        if span is not None and (telemetry.is_recording() or telemetry.is_exporting_logs()):
+            self._restore_context(scope)
+            http_spans.describe_request(span, method, None if route == _UNMATCHED else route, status, scope, location)
+
+    def _restore_context(self, scope: Scope) -> None:
+        """A service in this process, to which the gateway passed the request on, has set its own."""
+        telemetry.service_name.set(self.service)
+        telemetry.request_scope.set(scope)
+
+    def _set_context(self, scope: Scope, headers: dict[bytes, bytes], request_id: str) -> None:
         telemetry.request_id.set(request_id)
         telemetry.service_name.set(self.service)
         telemetry.actor.set(None)
+        telemetry.request_scope.set(scope)
         authorization.set(headers[b"authorization"].decode("latin-1") if b"authorization" in headers else None)
 
     def _is_forwarded(self, headers: dict[bytes, bytes]) -> bool:
@@ -170,12 +188,12 @@ class RequestMiddleware:
         return given is not None and bool(self.forwarder_key) and hmac.compare_digest(given, self.forwarder_key)
 
 
-def _choose_traceparent(headers: dict[bytes, bytes]) -> str:
-    return (
-        telemetry.parse_traceparent(headers.get(b"traceparent", b"").decode("latin-1"))
-        or telemetry.traceparent.get()
-        or telemetry.new_traceparent()
-    )
+def _start_span(scope: Scope, headers: dict[bytes, bytes], method: str) -> AbstractContextManager[Span | None]:
+    """None within the span of a gateway in this process, which is that of the whole request."""
+    if _TRACED in scope:
+        return nullcontext()
+    scope[_TRACED] = True
+    return telemetry.start_span(method, SpanKind.SERVER, parent=headers.get(b"traceparent", b"").decode("latin-1"))
 
 
 def _choose_request_id(headers: dict[bytes, bytes]) -> str:
@@ -196,7 +214,7 @@ def _record_refusal(refused: RefusalRecorder, status: int, scope: Scope, message
 
 def _get_route_template(scope: Scope) -> str:
     route = scope.get("route")
-    return str(route.path if isinstance(route, APIRoute) else scope.get("route_template", "unmatched"))
+    return str(route.path if isinstance(route, APIRoute) else scope.get("route_template", _UNMATCHED))
 
 
 def _add_headers(message: MutableMapping[str, Any], request_id: str, is_public: bool) -> None:

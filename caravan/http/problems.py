@@ -19,7 +19,7 @@ from starlette.types import Scope
 from caravan import telemetry
 from caravan.database import CONNECTION_LOST, VersionConflict
 from caravan.errors import TYPE_BASE, BadRequest, Conflict, InvalidRequest, Problem, ServiceUnavailable
-from caravan.faults import FAULT_HEADER
+from caravan.fault_attribution import FAULT_HEADER
 from caravan.http.bodies import has_body
 from caravan.http.headers import HEADERS, describe_headers
 from caravan.messages import MessageTooLarge

@@ -48,7 +48,9 @@ class Cron:
 
     def compute_next_time(self, moment: datetime) -> datetime:
         """The first time after a moment, in UTC."""
-        return next(CronSim(self.pattern, moment.astimezone(ZoneInfo(self.zone)))).astimezone(UTC)
+        times = CronSim(self.pattern, moment.astimezone(ZoneInfo(self.zone)))
+        # Asked in the second of two equal hours, it names the time in the first, which is over.
+        return next(found for time in times if (found := time.astimezone(UTC)) > moment)
 
     def __str__(self) -> str:
         return f"{self.pattern} {self.zone}"

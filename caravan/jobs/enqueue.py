@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
+
+from opentelemetry.trace import SpanKind
 
 from caravan import telemetry
 from caravan.jobs.declarations import JobRequest, Jobs, JobType, is_custom_id
@@ -12,6 +15,7 @@ from caravan.telemetry import log
 
 _BULK_MAX = 500
 """Jobs in one round trip; a million of them must not be one command."""
+_LINKS_MAX = 100
 _PENDING_MAX = 10_000
 """Most jobs that wait in memory to be enqueued; beyond, a sweeper has to find their rows."""
 
@@ -47,10 +51,42 @@ def build_envelope(data: Any) -> dict[str, Any]:
     """What is stored of a job: its data, and in whose trace and on whose behalf it runs."""
     return {
         "data": data,
-        "traceparent": telemetry.traceparent.get(),
+        "traceparent": telemetry.choose_traceparent(),
         "request_id": telemetry.request_id.get(),
         "actor": telemetry.actor.get(),
     }
+
+
+def _start_span(job_type: JobType, traceparents: Sequence[str | None]) -> AbstractContextManager[object]:
+    attributes: dict[str, str | int] = {}
+    if telemetry.is_recording():
+        attributes = {
+            **build_attributes(job_type.name),
+            "messaging.operation.name": "publish",
+            "messaging.operation.type": "send",
+        }
+        if len(traceparents) > 1:
+            attributes["messaging.batch.message_count"] = len(traceparents)
+    return telemetry.start_span(
+        f"publish {job_type.name}",
+        SpanKind.PRODUCER,
+        parent=traceparents[0] if traceparents else None,
+        links=traceparents[1:],
+        attributes=attributes,
+    )
+
+
+def build_attributes(queue: str) -> dict[str, str | int]:
+    """What spans of jobs say of where they are."""
+    return {"messaging.system": "bullmq", "messaging.destination.name": queue}
+
+
+def _add_cause(envelope: dict[str, Any]) -> None:
+    """One more trace that the job belongs to: its span links to it."""
+    if telemetry.is_recording():
+        links = envelope.setdefault("links", [])
+        if len(links) < _LINKS_MAX:
+            links.append(telemetry.choose_traceparent())
 
 
 class Enqueuer:
@@ -79,7 +115,10 @@ class Enqueuer:
         job_type, request = self._get_job_type(name), request or JobRequest()
         is_first = name not in self._pending_requests
         pending = self._pending_requests.setdefault(name, [])
-        if len(pending) < _PENDING_MAX and not any(request == other for other, _ in pending[-100:]):
+        envelope = next((envelope for other, envelope in pending[-100:] if other == request), None)
+        if envelope is not None:
+            _add_cause(envelope)
+        elif len(pending) < _PENDING_MAX:
             pending.append((request, build_envelope(request.data)))
         if is_first:
             task = asyncio.create_task(self._send_pending(job_type))
@@ -111,12 +150,14 @@ class Enqueuer:
         queue, ids = self.store.get_queue(job_type.name), []
         try:
             for start in range(0, len(requests), _BULK_MAX):
-                jobs = await queue.addBulk(
-                    [
-                        {"name": job_type.name, "data": data, "opts": build_options(job_type, job)}
-                        for job, data in requests[start : start + _BULK_MAX]
-                    ]
-                )
+                of_trip = requests[start : start + _BULK_MAX]
+                with _start_span(job_type, [envelope["traceparent"] for _, envelope in of_trip]):
+                    jobs = await queue.addBulk(
+                        [
+                            {"name": job_type.name, "data": data, "opts": build_options(job_type, job)}
+                            for job, data in of_trip
+                        ]
+                    )
                 ids += [str(job.id) for job in jobs]
         except UNAVAILABLE_ERRORS as error:
             raise JobsUnavailable(f"{job_type.name}: {type(error).__name__}: {error}") from error

@@ -5,6 +5,8 @@
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Any
@@ -14,12 +16,14 @@ from bullmq import Worker
 from bullmq.custom_errors import DelayedError, UnrecoverableError
 from opentelemetry.trace import SpanKind
 
-from caravan import failpoint, telemetry
+from caravan import failpoint, fault_flags, telemetry
 from caravan.clock import EPOCH, utc_now
 from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST
 from caravan.errors import MessageRejected
+from caravan.fifo_cache import FifoCache
 from caravan.jobs.declarations import Job, JobType, ProgressReporter
+from caravan.jobs.enqueue import build_attributes
 from caravan.jobs.redis import BLOCK_SECONDS, PREFIX, UNAVAILABLE_ERRORS, JobStore, ServerTooOld
 from caravan.telemetry import log, metrics
 
@@ -28,6 +32,7 @@ _MAX_STALLED = 3
 _RETRY_SECONDS = 1.0
 LATE_AFTER_SECONDS = 60.0
 _REPORT_SECONDS = 1.0
+_FAILED_ATTEMPTS_MAX = 1_000
 
 
 class JobError(Exception):
@@ -46,7 +51,11 @@ class JobWorker:
         self._store = store
         self._context = context
         self._worker: Any = None
+        metrics.start_at_zero(metrics.JOB_DURATION, [job_type.name], ("done", "failed", "postponed"))
+        metrics.JOBS_LATE.labels(job_type.name)  # begins at 0
         self.is_stopping = False
+        self._failed_attempts: FifoCache[str, str] = FifoCache(_FAILED_ATTEMPTS_MAX)
+        """The span of the first attempt at each job that failed lately."""
 
     async def run(self) -> None:
         while not self.is_stopping:
@@ -115,9 +124,8 @@ class JobWorker:
         telemetry.service_name.set(self._context.service)
         telemetry.request_id.set(envelope.get("request_id"))
         telemetry.actor.set(envelope.get("actor"))
-        parent = telemetry.parse_traceparent(envelope.get("traceparent")) or telemetry.new_traceparent()
         started_at, result = perf_counter(), "failed"
-        with telemetry.start_span(f"job {self.job_type.name}", SpanKind.CONSUMER, parent=parent):
+        with self._start_span(stored, envelope):
             try:
                 value = await self._run_attempt(self._build_job(stored, envelope.get("data")))
                 result = "done"
@@ -144,10 +152,45 @@ class JobWorker:
                 )
                 raise JobError(f"{type(error).__name__}: {error}") from error
             finally:
-                metrics.JOB_DURATION.labels(self.job_type.name, result).observe(perf_counter() - started_at)
+                metrics.JOB_DURATION.labels(self.job_type.name, result).observe(
+                    perf_counter() - started_at, telemetry.build_exemplar()
+                )
+
+    @contextmanager
+    def _start_span(self, stored: Any, envelope: dict[str, Any]) -> Iterator[None]:
+        """In the trace of whoever enqueued it, with links to those who asked for the same, and to the first attempt. A
+        run of a schedule begins a trace of its own: what announced the schedule did not cause it.
+        """
+        is_scheduled = bool(stored.repeatJobKey)
+        parent = None if is_scheduled else telemetry.parse_traceparent(envelope.get("traceparent"))
+        links = envelope.get("links")
+        attributes: dict[str, str | int] = {}
+        if telemetry.is_recording():
+            attributes = {
+                **build_attributes(self.job_type.name),
+                "messaging.operation.name": "process",
+                "messaging.operation.type": "process",
+                "messaging.message.id": str(stored.id),
+                "caravan.message.attempt": stored.attemptsMade + 1,
+            }
+        with telemetry.start_span(
+            f"process {self.job_type.name}",
+            SpanKind.INTERNAL if is_scheduled else SpanKind.CONSUMER,
+            parent=parent or telemetry.new_traceparent(),
+            links=[*map(str, links if isinstance(links, list) else ()), self._failed_attempts.get(stored.id)],
+            attributes=attributes,
+        ):
+            try:
+                yield
+            except Exception:
+                if telemetry.is_recording():
+                    self._failed_attempts.setdefault(stored.id, telemetry.traceparent.get() or "")
+                raise
 
     async def _run_attempt(self, job: Job) -> Any:
         failpoint.hit("job.before_effect")
+        if fault_flags.active and fault_flags.is_on(fault_flags.JOB_FAILING, self.job_type.name):
+            raise MessageRejected("the fault job-failing is on")
         try:
             async with asyncio.timeout(self.job_type.seconds) as timeout:
                 value = await self.job_type.run(self._context, job)

@@ -48,8 +48,13 @@ class Workers:
         """Set the gauges of what is in the queues."""
         with contextlib.suppress(*UNAVAILABLE_ERRORS):
             for job_type in self._job_types:
-                for state, count in (await self._store.get_queue(job_type.name).getJobCounts()).items():
+                queue = self._store.get_queue(job_type.name)
+                counts = await queue.getJobCounts()
+                for state, count in counts.items():
                     metrics.JOB_COUNT.labels(job_type.name, state).set(count)
+                due = counts.get("waiting", 0) + counts.get("prioritized", 0)
+                oldest = await queue.getJobs(["waiting", "prioritized"], 0, 0, True) if due else []
+                metrics.JOBS_OLDEST_AGE.labels(job_type.name).set(_measure_age(oldest))
 
     async def _announce_periodically(self) -> None:
         """Again and again: what Redis forgets comes back."""
@@ -92,3 +97,9 @@ def _build_repeat_options(job_type: JobType) -> dict[str, Any]:
         return {"pattern": job_type.schedule.pattern, "tz": job_type.schedule.zone}
     assert job_type.schedule is not None
     return {"every": round(job_type.schedule.seconds * 1000)}
+
+
+def _measure_age(jobs: Sequence[Any]) -> float:
+    """Seconds since the first of these became due."""
+    due_times = [to_datetime(job.timestamp + (job.opts.get("delay") or 0)) for job in jobs]
+    return max(0.0, (utc_now() - min(due_times)).total_seconds()) if due_times else 0.0

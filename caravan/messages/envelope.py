@@ -21,6 +21,11 @@ MAX_BYTES = 900_000
 is emitted, not in the relay.
 """
 
+_TRACEPARENT = b'"traceparent":"'
+_TRACEPARENT_LENGTH = 55
+_TRACESTATE = b'","tracestate":"'
+_TRACESTATE_LENGTH = 57
+
 
 class MessageTooLarge(Exception):
     """The encoded message is over MAX_BYTES."""
@@ -44,6 +49,26 @@ class OutgoingMessage(NamedTuple):
     id: UUID
     body: bytes
 
+    @property
+    def traceparent(self) -> str | None:
+        """That of its envelope, found without reading all of it: it stands after the payload. What a foreign sender may
+        have written there instead is for whoever uses it to notice.
+        """
+        start = self.body.rfind(_TRACEPARENT)
+        if start < 0:
+            return None
+        start += len(_TRACEPARENT)
+        return self.body[start : start + _TRACEPARENT_LENGTH].decode("latin-1")
+
+    @property
+    def tracestate(self) -> str | None:
+        """Likewise: it stands right behind the traceparent."""
+        start = self.body.rfind(_TRACEPARENT) + len(_TRACEPARENT) + _TRACEPARENT_LENGTH
+        if not self.body.startswith(_TRACESTATE, start):
+            return None
+        start += len(_TRACESTATE)
+        return self.body[start : start + _TRACESTATE_LENGTH].decode("latin-1")
+
 
 class Delivery(NamedTuple, Generic[M_co]):
     """A message as a handler gets it: the payload and what the envelope says of it."""
@@ -57,6 +82,8 @@ class Delivery(NamedTuple, Generic[M_co]):
     attempt: int = 1
     causation_id: UUID | None = None
     """Of the message whose handler sent this one. None, too, where a foreign sender names a cause that is no id."""
+    tracestate: str | None = None
+    """W3C's: the span in which it was made, where that is in another trace (`telemetry.find_origin`)."""
 
 
 def encode_message(
@@ -70,6 +97,7 @@ def encode_message(
     actor: str | None,
     causation_id: str | None = None,
     message_id: UUID | None = None,
+    tracestate: str | None = None,
 ) -> OutgoingMessage:
     """Envelope with CloudEvents names around the payload, as JSON. Raises TypeError for a message that the channel
     doesn't declare.
@@ -101,6 +129,8 @@ def encode_message(
     }
     if traceparent:
         envelope["traceparent"] = traceparent
+    if tracestate:
+        envelope["tracestate"] = tracestate
     if actor:
         envelope["actor"] = actor
     if causation_id:
@@ -157,6 +187,7 @@ def _parse_envelope(body: bytes, accepted_types: Mapping[str, type[M]]) -> Deliv
             traceparent=envelope.get("traceparent"),
             actor=envelope.get("actor"),
             causation_id=parse_id(causation_id) if isinstance(causation_id, str) else None,
+            tracestate=envelope.get("tracestate"),
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

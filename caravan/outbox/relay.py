@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import asyncpg
 from sqlalchemy import bindparam, cast, exists, extract, func, select, update
+from sqlalchemy.orm import aliased
 
-from caravan import failpoint
+from caravan import failpoint, fault_flags, telemetry
 from caravan.backoff import compute_backoff
 from caravan.bus import Bus, PublishError, PublishFailure
 from caravan.concurrency import raise_if_cancelled
@@ -63,10 +64,18 @@ _REFUSE = Query(
     update(Outbox).where(col(Outbox.id) == bindparam("row_id")).values(refused_at=func.now(), reason=bindparam("why"))
 )
 _COUNT = Query(select(func.count()).select_from(Outbox), int)
+_Refused = aliased(Outbox)
+_IS_BLOCKED = exists().where(
+    col(_Refused.refused_at).is_not(None),
+    col(_Refused.channel) == col(Outbox.channel),
+    col(_Refused.key) == col(Outbox.key),
+)
+_OLDEST = func.min(col(Outbox.created_at)).filter(~_IS_BLOCKED)
+"""What was refused, and what waits behind it, is told by the number of refused ones: the relay itself goes on."""
 _MEASURE = Query(
     select(
         func.count(),
-        cast(func.coalesce(extract("epoch", func.now() - func.min(col(Outbox.created_at))), 0), DOUBLE_PRECISION),
+        cast(func.coalesce(extract("epoch", func.now() - _OLDEST), 0), DOUBLE_PRECISION),
         func.count(col(Outbox.refused_at)),
     ).select_from(Outbox),
     OutboxSize,
@@ -95,6 +104,7 @@ class OutboxRelay:
     async def run(self) -> None:
         """Until cancelled, or after `stop` until what is committed has been sent."""
         loop = asyncio.get_running_loop()
+        telemetry.service_name.set(self.database.service)
         failures = 0
         while True:
             try:
@@ -106,7 +116,7 @@ class OutboxRelay:
                     continue
                 self.database.outbox_written.clear()
                 started_at = loop.time()
-                row_count = await self._relay_batch()
+                row_count = await self.relay_batch()
                 failures = 0
                 if (
                     0 < row_count < _BATCH_SIZE
@@ -158,7 +168,10 @@ class OutboxRelay:
             await self.leadership.notify("outbox")
             await asyncio.sleep(0.005)
 
-    async def _relay_batch(self) -> int:
+    async def relay_batch(self) -> int:
+        """Remove what was sent, and send what is next; how many rows there were. 0: the outbox has nothing to send."""
+        if fault_flags.active:
+            fault_flags.fail(fault_flags.OUTBOX_BLOCKED, self.database.service)
         now = asyncio.get_running_loop().time()
         paused = [channel for channel, (until, _) in self._paused_channels.items() if until > now]
         if self._may_have_refused:
@@ -178,11 +191,7 @@ class OutboxRelay:
             OutgoingMessage(row["kind"], row["channel"], row["route"], row["key"], row["message_id"], row["body"])
             for row in rows
         ]
-        failures: dict[OutgoingMessage, PublishFailure] = {}
-        try:
-            await self.bus.publish(messages)
-        except PublishError as error:
-            failures = {failure.message: failure for failure in error.failures}
+        failures = await self._publish(messages)
         failpoint.hit("relay.after_confirm_before_mark")
         published = (
             [row for row, message in zip(rows, messages, strict=True) if message not in failures] if failures else rows
@@ -204,6 +213,17 @@ class OutboxRelay:
                 now,
             )
         return len(rows) if published else 0
+
+    async def _publish(self, messages: list[OutgoingMessage]) -> dict[OutgoingMessage, PublishFailure]:
+        """Those that the bus did not take."""
+        if fault_flags.active and fault_flags.is_on(fault_flags.MESSAGE_REFUSED, self.database.service):
+            reason = f"the fault {fault_flags.MESSAGE_REFUSED} is on"
+            return {message: PublishFailure(message, reason, permanent=True) for message in messages}
+        try:
+            await self.bus.publish(messages)
+        except PublishError as error:
+            return {failure.message: failure for failure in error.failures}
+        return {}
 
     async def _handle_failures(self, failures: dict[int, PublishFailure], now: float) -> None:
         for failure in failures.values():

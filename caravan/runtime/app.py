@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 from starlette.responses import Response
 
@@ -21,8 +22,8 @@ from caravan.client import (
     verify_forwarded_caller,
 )
 from caravan.deadlines import Deadline
-from caravan.errors import BadRequest, DeadlineExceeded, Forbidden, InvalidRequest, NotFound, Unauthorized
-from caravan.faults import UNKNOWN
+from caravan.errors import BadRequest, DeadlineExceeded, Forbidden, InvalidRequest, NotFound, Problem, Unauthorized
+from caravan.fault_attribution import UNKNOWN
 from caravan.health import PATHS, Health
 from caravan.http import (
     App,
@@ -37,6 +38,7 @@ from caravan.http import (
 )
 from caravan.http.client_ip import peer_network
 from caravan.refusals import ANONYMOUS, RefusalRecorder
+from caravan.telemetry.http_spans import describe_request
 
 
 @dataclass(slots=True)
@@ -83,7 +85,8 @@ class ProcessApp:
     async def serve_probes(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Probes and metrics as an application of their own, for a port that clients don't reach."""
         if scope["path"] in PATHS:
-            response = await _await_response(self.health.answer_probe(scope["path"]), scope["path"])
+            accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
+            response = await _await_response(self.health.answer_probe(scope["path"], accept), scope["path"])
         else:
             response = Response("not found\n", 404)
         await response(scope, receive, send)
@@ -102,13 +105,34 @@ class ProcessApp:
     async def _handle_internal(self, scope: Scope, receive: Receive) -> Response:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         telemetry.request_id.set(headers.get(b"x-request-id"))
-        telemetry.traceparent.set(
-            telemetry.parse_traceparent(headers.get(b"traceparent")) or telemetry.new_traceparent()
-        )
+        parent = telemetry.parse_traceparent(headers.get(b"traceparent")) or telemetry.new_traceparent()
+        telemetry.traceparent.set(parent)
         entry = self.operations.get(scope["path"])
         if entry is None or scope["method"] != "POST":
             raise NotFound(f"no operation at {scope['path']}")
         operation, call_local = entry
+        telemetry.service_name.set(operation.service)
+        with telemetry.start_span("POST", SpanKind.SERVER, parent=parent) as span:
+            status = 500
+            try:
+                response = await self._call_operation(operation, call_local, scope, headers, receive)
+                status = response.status_code
+                return response
+            except Problem as problem:
+                status = problem.status
+                raise
+            finally:
+                if telemetry.is_recording():
+                    describe_request(span, "POST", operation.url_path, status, scope)
+
+    async def _call_operation(
+        self,
+        operation: Operation[Any, Any],
+        call_local: LocalOperation,
+        scope: Scope,
+        headers: Mapping[bytes, str],
+        receive: Receive,
+    ) -> Response:
         caller = ANONYMOUS
         try:
             caller = f"service:{verify_internal_token(self.secret, headers.get(b'authorization'), operation.service)}"

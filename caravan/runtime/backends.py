@@ -19,8 +19,10 @@ from caravan.consumers import Consumer
 from caravan.database import Database
 from caravan.database.migrations import (
     KERNEL_VERSIONS,
+    build_reader_url,
     build_role_url,
     check_versions,
+    grant_reads,
     provision_databases,
     upgrade_database,
 )
@@ -64,6 +66,10 @@ class Backends:
     def get_database_url(self, name: str) -> str:
         return build_role_url(self.database_url, name, self.get_password(name))
 
+    def get_reader_url(self, name: str, reader: str) -> str:
+        """Under which the role of the database `reader` reads the one of that name."""
+        return build_reader_url(self.database_url, name, reader, self.get_password(reader))
+
 
 def _list_version_folders(services: Iterable[Service]) -> dict[str, list[Path]]:
     """The folders of versions of each database."""
@@ -86,9 +92,10 @@ async def run_migrations(services: Iterable[Service], backends: Backends) -> dic
     """
     services = list(services)
     version_folders = _list_version_folders(services)
+    readers = {database.name: database.readers for service in services for database in service.databases}
     try:
         await provision_databases(
-            backends.database_url, {name: backends.get_password(name) for name in version_folders}
+            backends.database_url, {name: backends.get_password(name) for name in version_folders}, readers
         )
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise SettingsError(f"CARAVAN_DATABASE_URL: Postgres refuses its user: {error}") from None
@@ -96,6 +103,8 @@ async def run_migrations(services: Iterable[Service], backends: Backends) -> dic
         name: await upgrade_database(name, backends.get_database_url(name), versions)
         for name, versions in version_folders.items()
     }
+    for name, columns_by_reader in readers.items():
+        await grant_reads(backends.get_database_url(name), columns_by_reader)
     bus_database = await Database.open(BUS, backends.get_database_url(BUS), size=2)
     try:
         await declare_channels(EmbeddedBus(bus_database, Leadership(backends.get_database_url(BUS), BUS)), services)

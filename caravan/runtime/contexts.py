@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import asyncpg
 import httpx2
 from redis.asyncio import Redis
 
@@ -18,7 +19,7 @@ from caravan.bus import Bus
 from caravan.cache import SharedCache
 from caravan.client import LocalOperation, Operation, OperationClient
 from caravan.clock import Clock
-from caravan.database import Database
+from caravan.database import Database, open_connection
 from caravan.dead_letters import DeadLetterService, DeadLetterSource, SubscriptionDeadLetters
 from caravan.dead_letters.operations import build_operations
 from caravan.derivation import derive_secret
@@ -79,7 +80,8 @@ class ContextFactory:
             service=service.name,
             kernel_settings=self.kernel_settings,
             settings=environment.load_class(service.settings) if service.settings else None,
-            database=next(iter(databases.values()), None),  # type: ignore[arg-type]  # a service without a database never asks for it
+            # A service without a database never asks for it.
+            database=next(iter(databases.values()), None),  # type: ignore[arg-type]
             databases=databases,
             call=call,
             redis=self.redis,
@@ -95,6 +97,7 @@ class ContextFactory:
             resources=None,
             wake=self._make_wake(service.name),
             jobs=Enqueuer(self.jobs, service.jobs),
+            connect_to_books=partial(self._connect_to_books, service.databases[0].name) if service.databases else None,
         )
         if any(declared.has_kernel_tables for declared in service.databases):
             context.refused = self.app.refused[service.name] = RefusalRecorder(
@@ -102,6 +105,10 @@ class ContextFactory:
             )
         self._bind_operations(service, context)
         return context
+
+    async def _connect_to_books(self, reader: str, database: str) -> asyncpg.Connection:
+        url = self.backends.get_reader_url(database, reader)
+        return await open_connection(url, server_settings={"application_name": f"caravan {reader} reads"})
 
     def _bind_operations(self, service: Service, context: ServiceContext[Any, Any]) -> None:
         """Let callers in this process and in others reach the service's operations."""
@@ -111,7 +118,8 @@ class ContextFactory:
             if any(declared.has_kernel_tables for declared in service.databases)
             else []
         )
-        status_operation = self.status.bind_operation(service.name, context.call)
+        groups = {consumer.subscription.service for consumer in list_consumers(service)}
+        status_operation = self.status.bind_operation(service.name, context.call, groups, service.projections)
         for bound in (*service.operations, *dead_letter_operations, *timeline_operations, status_operation):
             operation = bound.operation
             self.local_operations[operation] = _bind_operation(bound.use_case, context)

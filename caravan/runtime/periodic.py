@@ -8,18 +8,23 @@ process left.
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from caravan import telemetry
+from opentelemetry.trace import SpanKind
+
+from caravan import fault_flags, telemetry
 from caravan.backoff import compute_exponential_backoff
 from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST
+from caravan.outbox import OutboxRelay
 from caravan.service import PeriodicTask, ServiceContext
 from caravan.telemetry import log
 
 ACTIVE_SECONDS = 30.0
 """So long after its last work a service counts as working."""
 _IDLE_INTERVAL_SECONDS = 5.0
+_PURGE_SECONDS = 60.0
 
 
 def choose_interval(task: PeriodicTask, context: ServiceContext[Any, Any]) -> float:
@@ -36,12 +41,15 @@ async def run_periodically(task: PeriodicTask, context: ServiceContext[Any, Any]
     telemetry.service_name.set(context.service)
     failures = 0
     while True:
+        if fault_flags.active:
+            fault_flags.fail(fault_flags.TASK_FAILING, f"{context.service}.{task.name}")
         wake.clear()
         started = time.monotonic()
         has_more = False
         try:
             telemetry.traceparent.set(telemetry.new_traceparent())
-            has_more = await task.run(context)
+            with telemetry.start_span(f"run {task.name}", SpanKind.INTERNAL, is_quiet=True):
+                has_more = await task.run(context)
             failures = 0
         except CONNECTION_LOST as error:
             failures += 1
@@ -60,3 +68,12 @@ async def run_periodically(task: PeriodicTask, context: ServiceContext[Any, Any]
                 else choose_interval(task, context)
             ):
                 await wake.wait()
+
+
+async def purge_periodically(relays: Sequence[OutboxRelay]) -> None:
+    """Remove what has expired from each database that has the kernel's tables: those with a relay."""
+    while True:
+        await asyncio.sleep(_PURGE_SECONDS)
+        with contextlib.suppress(*CONNECTION_LOST):
+            for relay in relays:
+                await relay.database.purge_expired()

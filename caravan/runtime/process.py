@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Self
 
 import httpx2
+from opentelemetry.trace import SpanKind
 from redis.asyncio import ConnectionPool, Redis
 
 from caravan import environment, failpoint, telemetry
@@ -34,25 +35,19 @@ from caravan.live import ChangeNotifications
 from caravan.outbox import OutboxRelay
 from caravan.redis_pools import create_pool
 from caravan.runtime.app import ProcessApp
-from caravan.runtime.backends import (
-    BUS,
-    Backends,
-    choose_bus,
-    choose_discovery,
-    declare_channels,
-    list_consumers,
-    list_subscriptions,
-)
+from caravan.runtime.backend_gauges import BackendGauges
+from caravan.runtime.backends import BUS, Backends, choose_bus, choose_discovery, declare_channels, list_consumers
+from caravan.runtime.collector import export_to_collector
 from caravan.runtime.contexts import ContextFactory
-from caravan.runtime.periodic import run_periodically
-from caravan.runtime.sampling import sample_metrics
+from caravan.runtime.fault_switch import follow_switch
+from caravan.runtime.periodic import purge_periodically, run_periodically
+from caravan.runtime.sampling import Sampler, observe_loop_lag
 from caravan.runtime.supervisor import supervise_task
 from caravan.service import Service, ServiceContext
 from caravan.settings import Settings
 from caravan.status import StatusReporter
-from caravan.telemetry import log
-
-_PURGE_SECONDS = 60.0
+from caravan.status.report import VERSION
+from caravan.telemetry import log, metrics
 
 
 @dataclass
@@ -107,10 +102,9 @@ class Process:
             [Settings, *(service.settings for service in self.services if service.settings)]
         )
         failpoint.arm(self.kernel_settings.failpoint)
-        if self.kernel_settings.otlp_endpoint:
-            telemetry.export_spans(
-                self.kernel_settings.otlp_endpoint, "caravan-" + "-".join(service.name for service in self.services[:3])
-            )
+        process = "caravan-" + "-".join(service.name for service in self.services[:3])
+        await self._stack.enter_async_context(export_to_collector(self.kernel_settings, process))
+        metrics.BUILD_INFO.labels(VERSION, self.kernel_settings.commit).set(1)
         bus_database = await self._open_database(BUS, 8)
         self.bus = choose_bus(self.kernel_settings, bus_database, await self._open_leadership(BUS))
         await self.bus.start()
@@ -142,7 +136,7 @@ class Process:
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
-        await self._start_tasks(factory.changes)
+        await self._start_tasks(factory)
 
     async def _open_context_factory(self) -> ContextFactory:
         url = self.backends.redis_url
@@ -193,21 +187,27 @@ class Process:
         await self.discovery.register_services([service.name for service in self.services], self.address or self.url)
         for service in self.services:
             if service.prepare:
-                await service.prepare(self.contexts[service.name])
+                token = telemetry.service_name.set(service.name)
+                with telemetry.start_span(f"prepare {service.name}", SpanKind.INTERNAL, is_quiet=True):
+                    await service.prepare(self.contexts[service.name])
+                telemetry.service_name.reset(token)
 
-    async def _start_tasks(self, changes: ChangeNotifications) -> None:
+    async def _start_tasks(self, factory: ContextFactory) -> None:
+        inboxes: list[Inbox] = []
         for service in self.services:
             context = self.contexts[service.name]
             if any(declared.has_kernel_tables for declared in service.databases):
                 leadership = await self._open_leadership(service.databases[0].name)
-                await leadership.listen("outbox", lambda _, written=context.database.outbox_written: written.set())  # type: ignore[misc]
+                written = context.database.outbox_written
+                await leadership.listen("outbox", lambda _, written=written: written.set())  # type: ignore[misc]
                 relay = OutboxRelay(context.database, self.bus, leadership)
                 self._relays.append(relay)
                 self._relay_tasks.append(self._spawn_task(f"relay {service.name}", relay.run))
             if context.refused:
                 self._other_tasks.append(self._spawn_task(f"refusals {service.name}", context.refused.run))
             for consumer in list_consumers(service):
-                consume = partial(self.bus.consume, consumer.subscription, Inbox(consumer, context).process_batch)
+                inboxes.append(inbox := Inbox(consumer, context))
+                consume = partial(self.bus.consume, consumer.subscription, inbox.process_batch)
                 self._consumer_tasks.append(self._spawn_task(f"consume {consumer.subscription.name}", consume))
             for periodic_task in service.periodic_tasks:
                 wake = self._wake_events[f"{service.name}.{periodic_task.name}"] = asyncio.Event()
@@ -224,20 +224,25 @@ class Process:
             for job_type in service.jobs.job_types.values()
         ]
         self.workers = Workers(self.jobs, declared)
-        databases = [database for context in self.contexts.values() for database in context.databases.values()]
+        sampler = Sampler(
+            self.bus,
+            inboxes,
+            self._relays,
+            self.workers,
+            BackendGauges.build(self.contexts.values(), {"cache": factory.redis, "jobs": self.jobs.client}),
+            self.health.check_readiness,
+            self.clock,
+        )
         self._other_tasks += [
             *(self._spawn_task(name, run) for name, run in self.workers.list_background_tasks()),
-            self._spawn_task("change listener", changes.run),
+            self._spawn_task("change listener", factory.changes.run),
             *(self._spawn_task(name, run) for name, run in self.bus.list_background_tasks()),
             self._spawn_task("heartbeat", self._send_heartbeats),
-            self._spawn_task(
-                "metrics",
-                partial(
-                    sample_metrics, self.bus, list_subscriptions(self.services), databases, self._relays, self.workers
-                ),
-            ),
+            self._spawn_task("metrics", sampler.run),
+            self._spawn_task("event loop", observe_loop_lag),
+            self._spawn_task("faults", partial(follow_switch, self.jobs, self.clock, self.kernel_settings.faults)),
             self._spawn_task("discovery", self.discovery.watch_changes),
-            self._spawn_task("purge", self._purge_expired),
+            self._spawn_task("purge", partial(purge_periodically, self._relays)),
         ]
 
     def _spawn_task(self, name: str, run: BackgroundTask) -> asyncio.Task[None]:
@@ -290,11 +295,3 @@ class Process:
                     [service.name for service in self.services], self.address or self.url
                 )
             await asyncio.sleep(HEARTBEAT_SECONDS)
-
-    async def _purge_expired(self) -> None:
-        while True:
-            await asyncio.sleep(_PURGE_SECONDS)
-            with contextlib.suppress(*CONNECTION_LOST):
-                for service in self.services:
-                    if any(declared.has_kernel_tables for declared in service.databases):
-                        await self.contexts[service.name].database.purge_expired()

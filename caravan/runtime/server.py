@@ -67,7 +67,8 @@ def create_server(app: App, kernel_settings: Settings, limits: ConnectionLimits,
             interface="asgi3",
             server_header=False,
             proxy_headers=False,
-            http=partial(BoundedProtocol, limits=limits, websocket_path=websocket_path),  # type: ignore[arg-type]  # whatever makes a protocol will do
+            # Whatever makes a protocol will do.
+            http=partial(BoundedProtocol, limits=limits, websocket_path=websocket_path),  # type: ignore[arg-type]
             ws="none",  # the protocol makes its WebSockets itself
             timeout_graceful_shutdown=int(kernel_settings.drain_seconds),
         )

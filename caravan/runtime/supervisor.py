@@ -18,6 +18,7 @@ async def supervise_task(name: str, run: BackgroundTask, is_stopping: Callable[[
     accepts and no longer sends) is worse than a late one. Raises what it raised once `is_stopping` says so.
     """
     loop = asyncio.get_running_loop()
+    failures_counter = TASK_FAILURES.labels(name)
     failures = 0
     while True:
         started_at = loop.time()
@@ -29,7 +30,7 @@ async def supervise_task(name: str, run: BackgroundTask, is_stopping: Callable[[
         except Exception as error:
             raise_if_cancelled(error)
             log.critical("task failed", task=name, exc_info=error)
-            TASK_FAILURES.labels(name).inc()
+            failures_counter.inc()
             if is_stopping():
                 raise
             failures = 1 if loop.time() - started_at > _STABLE_SECONDS else failures + 1

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib.metadata import version
@@ -42,13 +42,19 @@ class StatusReporter:
     def __post_init__(self) -> None:
         self.started_at = self.clock()
 
-    def bind_operation(self, service: str, call: OperationClient) -> BoundOperation:
+    def bind_operation(
+        self, service: str, call: OperationClient, groups: Collection[str], projections: Collection[str]
+    ) -> BoundOperation:
+        """`groups`: the consumer groups in which the service reads."""
+
         async def answer_status(_: Any, __: StatusRequest) -> ServiceStatus:
-            return await self.build_status(service, call)
+            return await self.build_status(service, call, groups, projections)
 
         return build_status_operation(service).bind(answer_status)
 
-    async def build_status(self, service: str, call: OperationClient) -> ServiceStatus:
+    async def build_status(
+        self, service: str, call: OperationClient, groups: Collection[str], projections: Collection[str] = ()
+    ) -> ServiceStatus:
         rates = self._sampler.read_rates()
         return ServiceStatus(
             service=service,
@@ -61,9 +67,10 @@ class StatusReporter:
             requests=_build_requests(service, rates),
             outbox=_read_outbox(service),
             published=_list_published(service, rates)[:MAX_ITEMS],
-            subscriptions=_list_subscriptions(service, rates)[:MAX_ITEMS],
+            subscriptions=_list_subscriptions(groups, rates)[:MAX_ITEMS],
             breakers=self._list_breakers(call)[:MAX_ITEMS],
             cache=_build_cache(service, rates),
+            projections=sorted(projections),
         )
 
     def _list_breakers(self, call: OperationClient) -> list[BreakerStatus]:
@@ -106,25 +113,28 @@ def _list_published(service: str, rates: Rates) -> list[PublishedFlow]:
     ]
 
 
-def _list_subscriptions(service: str, rates: Rates) -> list[SubscriptionFlow]:
+def _list_subscriptions(groups: Collection[str], rates: Rates) -> list[SubscriptionFlow]:
     waiting, consumers = read_series(metrics.CONSUMER_LAG), read_series(metrics.QUEUE_CONSUMERS)
-    channels = {channel for owner, channel in waiting if owner == service}
-    channels |= {channel for owner, channel, _ in read_series(metrics.MESSAGES_HANDLED) if owner == service}
+    oldest = read_series(metrics.CONSUMER_LAG_SECONDS)
+    readers = {(group, channel) for group, channel in waiting if group in groups}
+    readers |= {(group, channel) for group, channel, _ in read_series(metrics.MESSAGES_HANDLED) if group in groups}
 
-    def get_flow(channel: str, result: str) -> Any:
-        return rates.get_flow(metrics.MESSAGES_HANDLED, service, channel, result)
+    def get_flow(reader: tuple[str, str], result: str) -> Any:
+        return rates.get_flow(metrics.MESSAGES_HANDLED, *reader, result)
 
     return [
         SubscriptionFlow(
-            channel=channel,
-            handled=get_flow(channel, "done"),
-            duplicates=get_flow(channel, "duplicate"),
-            retries=get_flow(channel, "retry"),
-            dead_letters=get_flow(channel, "dead"),
-            waiting=_convert_count(waiting.get((service, channel))),
-            consumers=_convert_count(consumers.get((service, channel))),
+            group=reader[0],
+            channel=reader[1],
+            handled=get_flow(reader, "done"),
+            duplicates=get_flow(reader, "duplicate"),
+            retries=get_flow(reader, "retry"),
+            dead_letters=get_flow(reader, "dead"),
+            waiting=_convert_count(waiting.get(reader)),
+            oldest_seconds=oldest.get(reader),
+            consumers=_convert_count(consumers.get(reader)),
         )
-        for channel in sorted(channels)
+        for reader in sorted(readers)
     ]
 
 

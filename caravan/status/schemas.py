@@ -46,16 +46,18 @@ class PublishedFlow(BaseModel):
 
 
 class SubscriptionFlow(BaseModel):
-    """Messages of one channel for this service. `waiting` and `consumers` are those of all processes, as this one
-    measured them last.
+    """Messages of one channel for one consumer group of this service. `waiting` and `consumers` are those of all
+    processes, as this one measured them last.
     """
 
+    group: str | None = Field(None, description="null from a process that was not updated yet: the service's own")
     channel: str
     handled: Flow
     duplicates: Flow = Field(description="came again after they had been handled, and changed nothing")
     retries: Flow = Field(description="failed, and are tried again")
     dead_letters: Flow = Field(description="given up")
     waiting: int | None
+    oldest_seconds: float | None = Field(None, description="for how long the oldest has waited, as far as it is known")
     consumers: int | None = Field(description="that RabbitMQ knows; null elsewhere")
 
 
@@ -96,6 +98,7 @@ class ServiceStatus(BaseModel):
     subscriptions: list[SubscriptionFlow] = Field(max_length=MAX_ITEMS)
     breakers: list[BreakerStatus] = Field(max_length=MAX_ITEMS)
     cache: CacheStatus | None
+    projections: list[str] = Field([], max_length=MAX_ITEMS, description="read models that can be made anew")
 
 
 @cache

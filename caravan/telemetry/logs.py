@@ -8,6 +8,8 @@ import structlog
 
 from caravan.printable import escape_unprintable
 from caravan.redaction import redact_value
+from caravan.telemetry.log_context import describe_context
+from caravan.telemetry.log_export import emit_line
 from caravan.telemetry.trace import actor, request_id, service_name, traceparent
 
 log = structlog.get_logger("caravan")
@@ -26,6 +28,8 @@ def _add_context(_: Any, __: str, fields: dict[str, Any]) -> dict[str, Any]:
         value = variable.get()
         if value:
             fields.setdefault(name, value)
+    for name, value in describe_context().items():
+        fields.setdefault(name, value)
     return fields
 
 
@@ -45,6 +49,7 @@ def configure_logs(level: str, log_format: str) -> None:
         _add_context,
         structlog.processors.format_exc_info,
         _redact_fields,
+        emit_line,
     ]
     if log_format != "json":
         processors.append(_escape_fields)

@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import date
 from typing import Annotated, Literal
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
@@ -44,6 +43,7 @@ from services.analytics.schemas import (
     Ranking,
     RefundsReport,
     RefundsRow,
+    ReportPeriod,
     SalesReport,
     SalesRow,
     Text,
@@ -72,36 +72,30 @@ FILE_RESPONSES = document_headers(
 )
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 FORMATS = {JSON: "json", CSV: "csv", PARQUET: "parquet"}
-ROW_COLUMNS = ("key", "name", "currency", "orders", "paid", "units", "captured", "refunded", "revenue", "average_order")
-REFUND_COLUMNS = ("key", "currency", "orders", "whole", "refunded")
 
 
-def _resolve_period(context: AnalyticsContext, first: date | None, last: date | None) -> Period:
-    return model.resolve_period(first, last, context.clock().date())
+def select_period(context: Injected[AnalyticsContext], first: From = None, to: To = None) -> Period:
+    return model.resolve_period(first, to, context.clock().date())
 
 
-def _choose_format(request: Request, form: str | None) -> str:
-    if form:
-        return form
-    return FORMATS[choose_content_type(request.headers.get("accept", ""), *FORMATS)]
+def select_format(request: Request, format: Format = None) -> str:
+    return format or FORMATS[choose_content_type(request.headers.get("accept", ""), *FORMATS)]
+
+
+SelectedPeriod = Annotated[Period, Depends(select_period)]
+SelectedFormat = Annotated[str, Depends(select_format)]
 
 
 async def _to_response(
-    request: Request,
-    form: str | None,
-    report: BaseModel,
-    row_type: type[BaseModel],
-    columns: Sequence[str],
-    rows: Sequence[BaseModel],
-    name: str,
+    form: str, report: ReportPeriod, row_type: type[BaseModel], rows: Sequence[BaseModel], name: str
 ) -> Response:
-    """The report as JSON, or its rows as CSV or Parquet."""
-    selected = _choose_format(request, form)
+    """The report as JSON, or its rows as CSV or Parquet, in a file that is called after the report and its days."""
     headers = {"Vary": "Accept"}
-    if selected == "json":
+    if form == "json":
         return make_json_response(report, headers=headers)
-    headers["Content-Disposition"] = f'attachment; filename="{name}.{selected}"'
-    if selected == "parquet":
+    headers["Content-Disposition"] = f'attachment; filename="{name}-{report.first}-{report.last}.{form}"'
+    columns = model.order_columns(row_type.model_fields)
+    if form == "parquet":
         content = await asyncio.to_thread(format_parquet, row_type, columns, rows)
         return Response(content, headers=headers, media_type=PARQUET)
     lines: list[Mapping[str, object]] = [row.model_dump(mode="json") for row in rows]
@@ -110,118 +104,67 @@ async def _to_response(
 
 @router.get("/v1/reports/sales", response_model=SalesReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)
 async def report_sales(
-    request: Request,
-    context: Injected[AnalyticsContext],
-    _: Staff,
-    first: From = None,
-    to: To = None,
-    by: Grouping = "day",
-    format: Format = None,
+    context: Injected[AnalyticsContext], _: Staff, period: SelectedPeriod, form: SelectedFormat, by: Grouping = "day"
 ) -> Response:
     """Orders and revenue of at most 366 days, by hour, day, product, category or country; the last three currency by
     currency, the best first. An order counts in the hour in which it was placed.
     """
-    period = _resolve_period(context, first, to)
     report = await use_cases.report_sales(context, period, by)
-    return await _to_response(
-        request, format, report, SalesRow, ROW_COLUMNS, report.rows, f"sales-by-{by}-{period.first}-{period.last}"
-    )
+    return await _to_response(form, report, SalesRow, report.rows, f"sales-by-{by}")
 
 
 @router.get("/v1/reports/products", response_model=ProductsReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)
 async def report_products(
-    request: Request,
     context: Injected[AnalyticsContext],
     _: Staff,
-    first: From = None,
-    to: To = None,
+    period: SelectedPeriod,
+    form: SelectedFormat,
     sort: Ranking = "revenue",
     limit: Limit = 20,
-    format: Format = None,
 ) -> Response:
     """The products with the most revenue, `limit` of each currency, or of which the most were sold."""
-    period = _resolve_period(context, first, to)
     report = await use_cases.report_products(context, period, sort, limit)
-    return await _to_response(
-        request, format, report, SalesRow, ROW_COLUMNS, report.rows, f"products-{period.first}-{period.last}"
-    )
+    return await _to_response(form, report, SalesRow, report.rows, "products")
 
 
 @router.get("/v1/reports/refunds", response_model=RefundsReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)
 async def report_refunds(
-    request: Request,
-    context: Injected[AnalyticsContext],
-    _: Staff,
-    first: From = None,
-    to: To = None,
-    format: Format = None,
+    context: Injected[AnalyticsContext], _: Staff, period: SelectedPeriod, form: SelectedFormat
 ) -> Response:
     """What was given back, by the day on which an order's money first was, whenever the order was placed."""
-    period = _resolve_period(context, first, to)
     report = await use_cases.report_refunds(context, period)
-    return await _to_response(
-        request, format, report, RefundsRow, REFUND_COLUMNS, report.rows, f"refunds-{period.first}-{period.last}"
-    )
+    return await _to_response(form, report, RefundsRow, report.rows, "refunds")
 
 
 @router.get("/v1/reports/customers", response_model=CustomersReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)
 async def report_customers(
-    request: Request,
-    context: Injected[AnalyticsContext],
-    _: Staff,
-    first: From = None,
-    to: To = None,
-    format: Format = None,
+    context: Injected[AnalyticsContext], _: Staff, period: SelectedPeriod, form: SelectedFormat
 ) -> Response:
     """How many customers bought, how many of them for the first time or more than once, and for how much."""
-    period = _resolve_period(context, first, to)
     report = await use_cases.report_customers(context, period)
-    columns = tuple(CustomersRow.model_fields)
-    return await _to_response(
-        request, format, report, CustomersRow, columns, report.rows, f"customers-{period.first}-{period.last}"
-    )
+    return await _to_response(form, report, CustomersRow, report.rows, "customers")
 
 
 @router.get("/v1/reports/cohorts", response_model=CohortsReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)
 async def report_cohorts(
-    request: Request,
     context: Injected[AnalyticsContext],
     _: Staff,
-    first: From = None,
-    to: To = None,
+    period: SelectedPeriod,
+    form: SelectedFormat,
     by: CohortLength = "week",
-    format: Format = None,
 ) -> Response:
     """Of the customers who bought first in a week or month of the period, how many came back in each later one."""
-    period = _resolve_period(context, first, to)
     report = await use_cases.report_cohorts(context, period, by)
-    columns = tuple(CohortsRow.model_fields)
-    return await _to_response(
-        request, format, report, CohortsRow, columns, report.rows, f"cohorts-by-{by}-{period.first}-{period.last}"
-    )
+    return await _to_response(form, report, CohortsRow, report.rows, f"cohorts-by-{by}")
 
 
 @router.get("/v1/reports/funnel", response_model=FunnelReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)
 async def report_funnel(
-    request: Request,
-    context: Injected[AnalyticsContext],
-    _: Staff,
-    first: From = None,
-    to: To = None,
-    format: Format = None,
+    context: Injected[AnalyticsContext], _: Staff, period: SelectedPeriod, form: SelectedFormat
 ) -> Response:
     """How far the orders of a period have come, and how long they took to be processed."""
-    period = _resolve_period(context, first, to)
     report = await use_cases.report_funnel(context, period)
-    return await _to_response(
-        request,
-        format,
-        report,
-        FunnelStep,
-        tuple(FunnelStep.model_fields),
-        report.rows,
-        f"funnel-{period.first}-{period.last}",
-    )
+    return await _to_response(form, report, FunnelStep, report.rows, "funnel")
 
 
 @router.get("/v1/reports/daily/{day}", response_model=DailyReport)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from caravan.service import DatabaseDeclaration, Service
+from caravan.service import OUTBOX_STATE, DatabaseDeclaration, Service
 from services.analytics import projections, timeline
 from services.analytics.api import router
 from services.analytics.consumers import consume, report
@@ -11,7 +11,11 @@ from services.analytics.settings import Settings
 
 service = Service(
     "analytics",
-    databases=(DatabaseDeclaration("analytics", Path(__file__).parent / "migrations"),),
+    databases=(
+        DatabaseDeclaration(
+            "analytics", Path(__file__).parent / "migrations", readers={"reconciliation": OUTBOX_STATE}
+        ),
+    ),
     routers=(router,),
     consumers=consume,
     consumer_groups=(report,),

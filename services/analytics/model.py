@@ -2,9 +2,11 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 
 from caravan.errors import InvalidRequest
 from caravan.money import convert_to_decimal
@@ -77,7 +79,28 @@ def compute_conversion(counts: Mapping[str, int]) -> list[StepCount]:
     ]
 
 
+MAX_HISTORIES = 5
+
+
+def build_history(sales: Mapping[date, Sequence[Mapping[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Revenue day by day in each of the currencies with the most paid orders; a day without any in it has 0."""
+    paid = Counter[str]()
+    for rows in sales.values():
+        for row in rows:
+            paid[row["currency"]] += row["paid"]
+    revenue = {(day, row["currency"]): row["revenue"] for day, rows in sales.items() for row in rows}
+    return {
+        currency: [{"day": day.isoformat(), "revenue": revenue.get((day, currency), 0)} for day in sorted(sales)]
+        for currency, _ in paid.most_common(MAX_HISTORIES)
+    }
+
+
 MONEY_COLUMNS = frozenset({"captured", "refunded", "revenue", "average_order"})
+
+
+def order_columns(names: Iterable[str]) -> list[str]:
+    """What a row is about comes first, the rest as it is."""
+    return sorted(names, key=lambda name: name not in ("key", "name"))
 
 
 def format_csv(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:

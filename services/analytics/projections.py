@@ -4,12 +4,15 @@ consumers write them as events come, and a rebuild writes them from the topics.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
 
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
+from caravan.money import Money
 from caravan.service import ReadModel
 from services.analytics.store import facts, sales
-from services.analytics.store.facts import AmountAt
+from services.analytics.store.facts import AmountsAt
 from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, OrderCancelled, OrderCreated
 from services.payments.messages import PAYMENT_COMPLETED, PAYMENT_REFUNDED, PaymentCompleted, PaymentRefunded
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
@@ -25,12 +28,11 @@ async def project_processed(uow: UnitOfWork, deliveries: list[Delivery[OrderProc
 
 
 async def project_captures(uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]) -> None:
-    await facts.record_captures(uow, _list_captures(deliveries))
+    await facts.record_amounts(uow, _list_captures(deliveries))
 
 
 async def project_refunds(uow: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]) -> None:
-    if refunds := _list_refunds(deliveries):
-        await facts.record_refunds(uow, refunds)
+    await facts.record_amounts(uow, _list_refunds([(d.message.order_id, d.message.amount, d.time) for d in deliveries]))
 
 
 async def project_shipped(uow: UnitOfWork, deliveries: list[Delivery[OrderShipped]]) -> None:
@@ -52,34 +54,30 @@ async def report_created(uow: UnitOfWork, deliveries: list[Delivery[OrderCreated
 
 
 async def report_captures(uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]) -> None:
-    await sales.record_captures(uow, _list_captures(deliveries))
+    await sales.record_amounts(uow, _list_captures(deliveries))
 
 
 async def report_refunds(uow: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]) -> None:
-    if refunds := _list_refunds(deliveries):
-        await sales.record_refunds(uow, refunds)
+    await sales.record_amounts(uow, _list_refunds([(d.message.order_id, d.message.amount, d.time) for d in deliveries]))
 
 
 async def report_cancelled(uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
-    refunds = [
-        (d.message.order_id, d.message.refunded.amount, d.message.refunded.currency, d.time)
-        for d in deliveries
-        if d.message.refunded and d.message.refunded.amount
-    ]
-    if refunds:
-        await sales.record_refunds(uow, refunds)
+    await sales.record_amounts(
+        uow, _list_refunds([(d.message.order_id, d.message.refunded, d.time) for d in deliveries])
+    )
 
 
-def _list_captures(deliveries: Sequence[Delivery[PaymentCompleted]]) -> list[AmountAt]:
-    return [(d.message.order_id, d.message.amount.amount, d.message.amount.currency, d.time) for d in deliveries]
+def _list_captures(deliveries: Sequence[Delivery[PaymentCompleted]]) -> list[AmountsAt]:
+    amounts = [(d.message.order_id, d.message.amount, d.time) for d in deliveries]
+    return [(order_id, money.amount, 0, money.currency, at, None) for order_id, money, at in amounts]
 
 
-def _list_refunds(deliveries: Sequence[Delivery[PaymentRefunded]]) -> list[AmountAt]:
-    """An amount of 0 says that nothing had been captured."""
+def _list_refunds(refunds: Sequence[tuple[UUID, Money | None, datetime]]) -> list[AmountsAt]:
+    """An amount of 0, or none, says that nothing had been captured."""
     return [
-        (d.message.order_id, d.message.amount.amount, d.message.amount.currency, d.time)
-        for d in deliveries
-        if d.message.amount.amount
+        (order_id, 0, money.amount, money.currency, None, at)
+        for order_id, money, at in refunds
+        if money and money.amount
     ]
 
 

@@ -1,10 +1,13 @@
 """Compute reports, and write the daily ones."""
 
+import hashlib
+from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
 
 import asyncpg
 
+from caravan.database import UnitOfWork
 from caravan.errors import NotFound
 from caravan.service import ServiceContext
 from caravan.telemetry import log
@@ -33,10 +36,13 @@ from services.analytics.schemas import (
 )
 from services.analytics.settings import Settings
 from services.analytics.store import customers, reports
+from services.notifications.messages import STANDARD_NOTIFICATIONS, SendNotification
 
 AnalyticsContext = ServiceContext[Settings, None]
 
 TOP_PRODUCTS = 5
+HISTORY_DAYS = 14
+"""Of the picture in the daily report's mail."""
 OPEN_STATES = ("created", "paid", "shipped")
 
 
@@ -141,10 +147,31 @@ async def write_daily_reports(context: AnalyticsContext) -> list[date]:
     yesterday = now.date() - timedelta(days=1)
     first = yesterday - timedelta(days=context.settings.daily_days - 1)
     async with context.database.unit_of_work() as uow:
-        days = await reports.write_daily_reports(uow, first, yesterday, now)
-    if days:
-        log.info("daily reports written", days=[str(day) for day in days])
-    return days
+        revisions = await reports.write_daily_reports(uow, first, yesterday, now)
+        if revisions.get(yesterday) == 1 and context.settings.daily_report_to:
+            await _request_daily_mails(uow, yesterday, context.settings.daily_report_to)
+    if revisions:
+        log.info("daily reports written", days=[str(day) for day in revisions])
+    return list(revisions)
+
+
+async def _request_daily_mails(uow: UnitOfWork, day: date, recipients: Sequence[str]) -> None:
+    """A mail to each with the report of a day that was written just now, and how revenue was before it. What late
+    events change afterwards is in the report alone.
+    """
+    written = await reports.find_daily_documents(uow, day - timedelta(days=HISTORY_DAYS - 1), day)
+    report = written[day]
+    values = {
+        "day": day.isoformat(),
+        "orders": report["orders"],
+        "states": report["states"],
+        "sales": report["sales"],
+        "history": model.build_history({each: document["sales"] for each, document in written.items()}),
+    }
+    for email in recipients:
+        about = f"daily-report:{day}:{hashlib.sha256(email.encode()).hexdigest()[:16]}"
+        command = SendNotification(about=about, kind="daily_report", user_id=None, email=email, values=values)
+        uow.emit(STANDARD_NOTIFICATIONS, command, key=about)
 
 
 def _to_sums(row: asyncpg.Record) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from caravan.concurrency import DataLoader
-from caravan.service import DatabaseDeclaration, PeriodicTask, Service
+from caravan.service import OUTBOX_STATE, DatabaseDeclaration, PeriodicTask, Service
 from services.catalog import caches, messages
 from services.catalog.api import categories, listing, products, watches
 from services.catalog.client import GET_OFFERS, Offer
@@ -22,7 +22,9 @@ async def open_resources(context: CatalogContext) -> AsyncIterator[DataLoader[st
 
 service = Service(
     "catalog",
-    databases=(DatabaseDeclaration("catalog", Path(__file__).parent / "migrations"),),
+    databases=(
+        DatabaseDeclaration("catalog", Path(__file__).parent / "migrations", readers={"reconciliation": OUTBOX_STATE}),
+    ),
     routers=(listing.router, products.router, watches.router, categories.router),
     consumers=consume,
     channels=messages.CHANNELS,

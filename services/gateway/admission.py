@@ -7,8 +7,6 @@ operation makes, so that the rules of a routing snapshot hold for all alike.
 
 import re
 
-from prometheus_client import Counter
-
 from caravan.auth import Caller
 from caravan.discovery.routing_snapshot import RateLimit
 from caravan.discovery.routing_snapshot import Route as Rule
@@ -17,10 +15,10 @@ from caravan.http import Scope
 from caravan.http.client_ip import Networks, get_network, resolve_client_ip
 from caravan.refusals import ANONYMOUS
 from services.gateway.limits import RateClass, RateClasses, TokenLease
+from services.gateway.metrics import REFUSED
 from services.gateway.routing.rules import RouteMatch
 from services.gateway.use_cases import GatewayContext
 
-REFUSED = Counter("caravan_gateway_refused_total", "Requests refused for want of a right", ["status"])
 HOST_PATTERN = re.compile(rb"([A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 
 

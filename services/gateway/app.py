@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from caravan.auth import Caller
 from caravan.client import authorization
 from caravan.errors import Unauthorized
-from caravan.faults import FAILURE_STATUSES, FAULT_HEADER
+from caravan.fault_attribution import FAILURE_STATUSES, FAULT_HEADER
 from caravan.http import App, Receive, RequestMiddleware, Scope, Send, create_app, format_allow_header
 from caravan.http.client_ip import get_network
 from caravan.refusals import REFUSAL_STATUSES, extract_reason

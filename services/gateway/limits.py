@@ -17,19 +17,14 @@ from dataclasses import dataclass, field
 from limits import RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from prometheus_client import Counter, Gauge
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from caravan.errors import TooManyRequests
 from caravan.fifo_cache import FifoCache
 from caravan.telemetry import log
+from services.gateway.metrics import COUNTING_LOCALLY, LIMITED_REQUESTS
 from services.gateway.settings import Settings
-
-LIMITED_REQUESTS = Counter("caravan_gateway_limited_total", "Requests refused by a rate limit", ["limit"])
-COUNTING_LOCALLY = Gauge(
-    "caravan_gateway_limits_local", "1 while this replica counts by itself because Redis is unavailable"
-)
 
 WINDOW_SECONDS = 60
 CHUNKS_PER_LIMIT = 100

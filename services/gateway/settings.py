@@ -3,8 +3,9 @@
 from difflib import get_close_matches
 from ipaddress import ip_network
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, FilePath, field_validator, model_validator
+from pydantic import Field, FilePath, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from caravan.environment import FormerName
@@ -113,6 +114,37 @@ class Settings(BaseSettings):
     admins_per_minute: int = Field(
         60_000, ge=1, description="Limit per admin: everything, acting for customers (token exchange) too."
     )
+
+    grafana_url: str = Field(
+        "",
+        description=(
+            "Where people reach a Grafana with the dashboards of the shop, such as `https://grafana.example.com`: the "
+            "console and `caravan status` then link to them. Default: no links."
+        ),
+    )
+    alerts_url: str = Field(
+        "",
+        description="The same for the page of alerts, such as `https://alerts.example.com`. Default: no links.",
+    )
+    trace_url: str = Field(
+        "",
+        description=(
+            "The same for one trace, with `{trace_id}` where its id belongs: "
+            "`https://jaeger.example.com/trace/{trace_id}`. Default: no links."
+        ),
+    )
+
+    @field_validator("grafana_url", "alerts_url", "trace_url")
+    @classmethod
+    def _check_links(cls, url: str, info: ValidationInfo) -> str:
+        parts = urlsplit(url)
+        if url and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError(f"{url!r} is no address: it must begin with http:// or https:// and name a host")
+        if parts.username or parts.password:
+            raise ValueError("people see this address, so it must hold no user and no password")
+        if url and (info.field_name == "trace_url") != ("{trace_id}" in url):
+            raise ValueError("`{trace_id}` belongs into GATEWAY_TRACE_URL, and into no other address")
+        return url
 
     @model_validator(mode="after")
     def _check_graph(self) -> Self:

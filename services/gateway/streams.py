@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from prometheus_client import Gauge
-
 from caravan.auth import Caller
 from caravan.concurrency import map_concurrently
 from caravan.errors import CapacityExceeded, TooManyRequests, Unauthorized
+from services.gateway.metrics import OPEN_STREAMS
 from services.gateway.sessions import SessionCache
 from services.gateway.settings import Settings
 
-OPEN_STREAMS = Gauge("caravan_gateway_streams", "Live streams that are open at this replica")
 CHECK_SECONDS = 1.0
 SESSION_CHECKS = 20
 """Sessions that are looked up at the same time."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from caravan.service import DatabaseDeclaration, PeriodicTask, Service
+from caravan.service import OUTBOX_STATE, DatabaseDeclaration, PeriodicTask, Service
 from services.identity import client, jobs, messages, pages
 from services.identity.api import passwords as password_routes
 from services.identity.api import sign_in, tokens, users
@@ -19,7 +19,9 @@ from services.identity.use_cases import (
 
 service = Service(
     "identity",
-    databases=(DatabaseDeclaration("identity", Path(__file__).parent / "migrations"),),
+    databases=(
+        DatabaseDeclaration("identity", Path(__file__).parent / "migrations", readers={"reconciliation": OUTBOX_STATE}),
+    ),
     routers=(users.router, tokens.router, sign_in.router, password_routes.router, pages.router),
     channels=messages.CHANNELS,
     operations=(

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from caravan.concurrency import DataLoader
 from caravan.live_streams import LiveHub
-from caravan.service import DatabaseDeclaration, PeriodicTask, Service
+from caravan.service import OUTBOX_STATE, DatabaseDeclaration, PeriodicTask, Service
 from services.inventory import messages, timeline
 from services.inventory.api import router
 from services.inventory.client import GET_AVAILABILITY
 from services.inventory.consumers import consume
 from services.inventory.settings import Settings
+from services.inventory.tables import BOOKS
 from services.inventory.use_cases import InventoryContext, InventoryResources, announce, read, release, watch
 
 GAP_SECONDS = 0.1
@@ -34,7 +35,13 @@ async def open_resources(context: InventoryContext) -> AsyncIterator[InventoryRe
 
 service = Service(
     "inventory",
-    databases=(DatabaseDeclaration("inventory", Path(__file__).parent / "migrations"),),
+    databases=(
+        DatabaseDeclaration(
+            "inventory",
+            Path(__file__).parent / "migrations",
+            readers={"reconciliation": {**OUTBOX_STATE, **BOOKS}},
+        ),
+    ),
     routers=(router,),
     consumers=consume,
     channels=messages.CHANNELS,

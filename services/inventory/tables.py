@@ -114,3 +114,11 @@ class MovementReference(InventoryTable, table=True):
 
     reference: str = define_column(sql.TEXT, primary_key=True)
     recorded_at: datetime = define_column(sql.TIMESTAMPTZ)
+
+
+BOOKS: dict[str, tuple[str, ...]] = {
+    "stock": ("sku", "on_hand", "reserved", "shipped", "received", "adjusted", "version"),
+    "movement": ("sku", "version", "kind", "quantity"),
+    "reservation": ("order_id", "state", "lines", "updated_at"),
+}
+"""What reconciliation may read: nothing of persons, and no token."""

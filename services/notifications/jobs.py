@@ -6,17 +6,13 @@ from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
-from prometheus_client import Gauge
-
 from caravan.jobs import Cron, Job, JobOptions, Jobs
 from caravan.service import PeriodicTask
+from services.notifications.metrics import WAITING
 from services.notifications.store import notifications
 from services.notifications.use_cases import NotificationsContext, send
 from services.notifications.use_cases.campaigns import runs, schedule
 
-WAITING = Gauge(
-    "caravan_notifications_waiting", "Notifications that are not sent yet, counted up to 100,000", ["priority"]
-)
 OWNER_DAYS = 1
 SEND_OPTIONS: JobOptions = {"attempts": 3, "lease_seconds": 10.0, "seconds": 180.0, "keep_completed": 100}
 DEBOUNCED_SEND_OPTIONS: JobOptions = {**SEND_OPTIONS, "debounce_seconds": 0.1}

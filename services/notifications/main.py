@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from caravan.derivation import derive_secret
-from caravan.service import DatabaseDeclaration, Service
+from caravan.service import OUTBOX_STATE, DatabaseDeclaration, Service
 from services.notifications import jobs, messages, timeline
 from services.notifications.api import bounces, campaigns, notifications, pages, preferences
 from services.notifications.client import LIST_LATEST_NOTIFICATIONS
@@ -28,7 +28,11 @@ async def open_resources(context: NotificationsContext) -> AsyncIterator[Notific
 
 service = Service(
     "notifications",
-    databases=(DatabaseDeclaration("notifications", Path(__file__).parent / "migrations"),),
+    databases=(
+        DatabaseDeclaration(
+            "notifications", Path(__file__).parent / "migrations", readers={"reconciliation": OUTBOX_STATE}
+        ),
+    ),
     routers=(notifications.router, bounces.router, preferences.router, pages.router, campaigns.router),
     consumers=consume,
     channels=messages.CHANNELS,

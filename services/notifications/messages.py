@@ -13,6 +13,8 @@ Kinds that may be asked for, with their values (those in brackets may be absent;
 | `back_in_stock` | `sku`, (`name`), (`price`: Money), (`previous_price`: Money) |
 | `product_updated` | `sku`, (`name`), (`price`: Money), (`previous_price`: Money) |
 
+| `daily_report` | `day`, `orders`, `states`, `sales` (a row per currency), `history` (by currency: `day`, `revenue`) |
+
 All other messages come from events, see `EMAILS_BY_OUTCOME`. A command of another kind, or without a value it needs,
 becomes a dead letter.
 """

@@ -138,6 +138,13 @@ KINDS = {
             optional_values=("name", "price", "previous_price"),
             is_commandable=True,
         ),
+        NotificationKind(
+            "daily_report",
+            "transactional",
+            required_values=("day", "orders", "states", "sales", "history"),
+            channel="email",
+            is_commandable=True,
+        ),
         NotificationKind("campaign", "promotions", required_values=("campaign_id",), optional_values=("name", "items")),
     )
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,16 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, slots=True)
+class InlinePicture:
+    """A PNG that the HTML of a mail shows as `cid:<name>`."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class RenderedMessage:
-    """A message ready for a provider. `key` is the same at each attempt; `headers` are for e-mail."""
+    """A message ready for a provider. `key` is the same at each attempt; `headers` and `pictures` are for e-mail."""
 
     key: str
     kind: str
@@ -27,6 +35,7 @@ class RenderedMessage:
     html: str
     created_at: datetime
     headers: tuple[tuple[str, str], ...] = ()
+    pictures: tuple[InlinePicture, ...] = ()
 
 
 def format_money(value: Mapping[str, Any]) -> str:
@@ -48,6 +57,14 @@ def format_time(value: object) -> str:
     """An RFC 3339 time for people; anything else as it is."""
     try:
         return f"{datetime.fromisoformat(str(value)).astimezone(UTC):%d %B %Y, %H:%M} UTC".lstrip("0")
+    except ValueError:
+        return to_one_line(value)
+
+
+def format_day(value: object) -> str:
+    """An ISO day for people; anything else as it is."""
+    try:
+        return f"{date.fromisoformat(str(value)):%d %B %Y}".lstrip("0")
     except ValueError:
         return to_one_line(value)
 
@@ -98,9 +115,11 @@ def _create_environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
+    environment.globals.clear()  # no template calls one, and each mail would go through their names
     environment.filters["money"] = format_money
     environment.filters["line"] = to_one_line
     environment.filters["moment"] = format_time
+    environment.filters["day"] = format_day
     environment.filters["payment_reason"] = explain_payment_failure
     environment.filters["recommendation_reason"] = explain_recommendation
     environment.filters["cancel_reason"] = explain_cancellation
@@ -120,8 +139,13 @@ def _load_templates(kind: str) -> tuple[Template, Template | None]:
         raise
 
 
-def render_templates(kind: str, values: Mapping[str, Any]) -> tuple[str, str, str]:
+def render_templates(kind: str, values: dict[str, Any]) -> tuple[str, str, str]:
     """Subject, text and HTML (empty where the kind has none)."""
     plain, rich = _load_templates(kind)
-    subject, _, text = plain.render(values).partition("\n")
-    return to_one_line(subject), text.strip() + "\n", rich.render(values) if rich else ""
+    subject, _, text = _render(plain, values).partition("\n")
+    return to_one_line(subject), text.strip() + "\n", _render(rich, values) if rich else ""
+
+
+def _render(template: Template, values: dict[str, Any]) -> str:
+    """As `Template.render`, without copying the values."""
+    return "".join(template.root_render_func(template.new_context(values, shared=True)))

@@ -98,6 +98,10 @@ class BounceReceipt(BaseModel):
     failed: int = Field(description="notifications that counted as sent, and are failed now")
 
 
+class DeliveryReceipt(BounceReceipt):
+    ignored: int = Field(description="recipients of whom the report names no message that was sent to them")
+
+
 class UndeliverableAddressView(BaseModel):
     address: str
     cause: Literal["bounce", "complaint"]

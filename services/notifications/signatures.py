@@ -42,7 +42,7 @@ def parse_link_token(secret: str, token: str) -> tuple[UUID, LinkPurpose] | None
 
 
 def _sign_token(secret: str, user_id: UUID, purpose: LinkPurpose) -> bytes:
-    return hmac.new(secret.encode(), user_id.bytes + purpose.encode(), hashlib.sha256).digest()[:16]
+    return hmac.digest(secret.encode(), user_id.bytes + purpose.encode(), "sha256")[:16]
 
 
 def sign_report(secret: str, body: bytes, sent_at: int) -> str:

@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from caravan.live_streams import LiveHub
-from caravan.service import DatabaseDeclaration, PeriodicTask, Service
+from caravan.service import OUTBOX_STATE, DatabaseDeclaration, PeriodicTask, Service
 from services.orders import messages, projections, timeline
 from services.orders.api import history, orders
 from services.orders.client import GET_ORDER_OWNER, LIST_RECENT_ORDERS
 from services.orders.consumers import consume
 from services.orders.settings import Settings
+from services.orders.tables import BOOKS
 from services.orders.use_cases import READ_DATABASE, CustomerStatusCache, OrdersContext, OrdersResources, read, watch
 
 HERE = Path(__file__).parent
@@ -29,7 +30,7 @@ async def open_resources(context: OrdersContext) -> AsyncIterator[OrdersResource
 service = Service(
     "orders",
     databases=(
-        DatabaseDeclaration("orders", HERE / "migrations"),
+        DatabaseDeclaration("orders", HERE / "migrations", readers={"reconciliation": {**OUTBOX_STATE, **BOOKS}}),
         DatabaseDeclaration(READ_DATABASE, HERE / "read_migrations", has_kernel_tables=False),
     ),
     routers=(orders.router, history.router),

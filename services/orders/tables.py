@@ -72,3 +72,10 @@ class Checkpoint(OrdersReadTable, table=True):
     projection: str = define_column(sql.TEXT, primary_key=True)
     transaction: int = define_column(sql.BIGINT)
     position: int = define_column(sql.BIGINT)
+
+
+BOOKS: dict[str, tuple[str, ...]] = {
+    "event": ("stream", "version", "type", "time", "transaction", "position"),
+    "order_amount": ("order_id", "amount", "currency", "lines"),
+}
+"""What reconciliation may read: nothing of persons, and no token."""

@@ -4,16 +4,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from caravan.service import DatabaseDeclaration, Service
+from caravan.service import OUTBOX_STATE, DatabaseDeclaration, Service
 from services.payments import messages, timeline
 from services.payments.api import router
-from services.payments.client import HOLD_CAPTURE
+from services.payments.client import HOLD_CAPTURE, READ_STATEMENT
 from services.payments.consumers import consume
 from services.payments.invoice_pdf import InvoiceRenderer
 from services.payments.jobs import PERIODIC, jobs
 from services.payments.providers.simulated import SimulatedProvider
 from services.payments.settings import Settings
-from services.payments.use_cases import PaymentsContext, PaymentsResources, refund
+from services.payments.tables import BOOKS
+from services.payments.use_cases import PaymentsContext, PaymentsResources, refund, statement
 
 
 @asynccontextmanager
@@ -29,11 +30,17 @@ async def open_resources(context: PaymentsContext) -> AsyncIterator[PaymentsReso
 
 service = Service(
     "payments",
-    databases=(DatabaseDeclaration("payments", Path(__file__).parent / "migrations"),),
+    databases=(
+        DatabaseDeclaration(
+            "payments",
+            Path(__file__).parent / "migrations",
+            readers={"reconciliation": {**OUTBOX_STATE, **BOOKS}},
+        ),
+    ),
     routers=(router,),
     consumers=consume,
     channels=messages.CHANNELS,
-    operations=(HOLD_CAPTURE.bind(refund.hold_capture),),
+    operations=(HOLD_CAPTURE.bind(refund.hold_capture), READ_STATEMENT.bind(statement.read_statement)),
     settings=Settings,
     periodic_tasks=PERIODIC,
     jobs=jobs,

@@ -151,6 +151,7 @@ class ProviderLedger(PaymentsTable, table=True):
             "outcome IN ('captured', 'declined', 'failed', 'refunded')", name="provider_ledger_outcome_check"
         ),
         Index("provider_ledger_reference", "reference"),
+        Index("provider_ledger_time", "at", "key"),
     )
 
     key: str = define_column(sql.TEXT, primary_key=True)
@@ -169,3 +170,10 @@ for _counter in ("invoice_counter", "credit_note_counter"):
     Table(_counter, PaymentsTable.metadata, Column("last", sql.BIGINT, nullable=False))
 
 add_ddl(PaymentsTable, "ALTER TABLE invoice_document ALTER COLUMN pdf SET STORAGE EXTERNAL")  # a PDF is compressed
+
+BOOKS: dict[str, tuple[str, ...]] = {
+    "payment": ("order_id", "status", "amount", "currency", "due_at", "updated_at"),
+    "payment_attempt": ("order_id", "attempt", "state", "started_at", "finished_at"),
+    "refund": ("order_id", "state", "amount", "requested_at", "refunded_at"),
+}
+"""What reconciliation may read: nothing of persons, and no token."""

@@ -1,14 +1,13 @@
 """Background work of processing: measures how many sagas wait."""
 
-from prometheus_client import Gauge
-
 from services.processing import store, use_cases
-
-OPEN_SAGAS = Gauge("caravan_saga_open", "Sagas that wait, by what for", ["step"])
+from services.processing.metrics import OLDEST_SAGA, OPEN_SAGAS
 
 
 async def measure_open_sagas(context: use_cases.ProcessingContext) -> bool:
-    counts = await store.count_open_sagas(context.database)
+    measured = await store.measure_open_sagas(context.database, context.clock())
     for step in ("reserving", "paying", "shipping", "undoing"):
-        OPEN_SAGAS.labels(step).set(counts.get(step, 0))
+        count, oldest_seconds = measured.get(step, (0, 0.0))
+        OPEN_SAGAS.labels(step).set(count)
+        OLDEST_SAGA.labels(step).set(oldest_seconds)
     return False

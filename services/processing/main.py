@@ -2,14 +2,21 @@
 
 from pathlib import Path
 
-from caravan.service import DatabaseDeclaration, PeriodicTask, Service
+from caravan.service import OUTBOX_STATE, DatabaseDeclaration, PeriodicTask, Service
 from services.processing import jobs, messages, timeline, use_cases
 from services.processing.consumers import consume
 from services.processing.settings import Settings
+from services.processing.tables import BOOKS
 
 service = Service(
     "processing",
-    databases=(DatabaseDeclaration("processing", Path(__file__).parent / "migrations"),),
+    databases=(
+        DatabaseDeclaration(
+            "processing",
+            Path(__file__).parent / "migrations",
+            readers={"reconciliation": {**OUTBOX_STATE, **BOOKS}},
+        ),
+    ),
     consumers=consume,
     channels=messages.CHANNELS,
     settings=Settings,

@@ -135,11 +135,12 @@ async def save_sagas(uow: UnitOfWork, rows: Collection[SagaRow]) -> None:
         )
 
 
-async def count_open_sagas(database: Database) -> dict[str, int]:
-    """How many sagas wait for what."""
+async def measure_open_sagas(database: Database, now: datetime) -> dict[str, tuple[int, float]]:
+    """How many sagas wait for what, and the age of the oldest in seconds."""
     rows = await database.fetch(
         "SELECT CASE WHEN cancel IS NOT NULL THEN 'undoing' WHEN parcel <> 'none' THEN 'shipping'"
         " WHEN money <> 'none' THEN 'paying' ELSE 'reserving' END AS step,"
-        " count(*) FROM saga WHERE NOT closed GROUP BY 1"
+        " count(*), extract(epoch FROM $1 - min(started_at))::float AS age FROM saga WHERE NOT closed GROUP BY 1",
+        now,
     )
-    return {row["step"]: row["count"] for row in rows}
+    return {row["step"]: (row["count"], max(0.0, row["age"])) for row in rows}

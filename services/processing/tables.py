@@ -45,3 +45,7 @@ class Saga(ProcessingTable, table=True):
     traceparent: str | None = define_column(sql.TEXT)
     cause: UUID | None = define_column(sql.UUID)
     history: str = define_column(sql.JSON, default="'[]'")
+
+
+BOOKS: dict[str, tuple[str, ...]] = {"saga": ("order_id", "closed", "started_at")}
+"""What reconciliation may read: nothing of persons, and no token."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from services.processing.messages import (
     OrderUndone,
     Outcome,
 )
+from services.processing.metrics import SAGA_DURATION
 from services.processing.model import Saga, SagaMessage, Step
 from services.processing.settings import Settings
 from services.processing.store import SagaRow
@@ -30,6 +32,13 @@ from services.shipping.messages import SHIP_ORDER, CancelShipment, Parcel, ShipO
 ProcessingContext = ServiceContext[Settings, None]
 
 RESEND_BATCH = 100
+OUTCOMES: dict[Step, Outcome] = {
+    "publish_completed": "completed",
+    "publish_rejected": "rejected",
+    "publish_payment_failed": "payment_failed",
+    "publish_cancelled": "cancelled",
+}
+"""The steps that publish how an order ended."""
 
 
 async def start_sagas(context: ProcessingContext, uow: UnitOfWork, deliveries: list[Delivery[OrderCreated]]) -> None:
@@ -87,6 +96,7 @@ async def _send_next_steps(
     context: ProcessingContext, uow: UnitOfWork, rows: dict[UUID, SagaRow], causes: dict[UUID, Delivery[Any]]
 ) -> None:
     now = context.clock()
+    ends: list[tuple[Outcome, datetime]] = []
     for order_id, row in rows.items():
         row.saga.version += 1
         is_compensating = row.saga.cancel_reason is not None  # whatever message makes the next step of it possible
@@ -95,10 +105,18 @@ async def _send_next_steps(
         row.record_steps(steps, cause, now)
         for step in steps:
             _send_step(uow, row, step, cause)
+            if step in OUTCOMES:
+                ends.append((OUTCOMES[step], row.started_at))
         row.deadline = _compute_deadline(context, row, now)
     if rows:
         await store.save_sagas(uow, rows.values())
+    uow.run_after_commit(partial(_observe_ends, ends, now))
     failpoint.hit("processing.advance.before_commit")
+
+
+def _observe_ends(ends: Sequence[tuple[Outcome, datetime]], now: datetime) -> None:
+    for outcome, started_at in ends:
+        SAGA_DURATION.labels(outcome).observe(max(0.0, (now - started_at).total_seconds()))
 
 
 def _compute_deadline(context: ProcessingContext, row: SagaRow, now: datetime) -> datetime | None:
@@ -156,14 +174,8 @@ def _send_step(uow: UnitOfWork, row: SagaRow, step: Step, caused_by: Delivery[An
                 key=key,
                 caused_by=caused_by,
             )
-        case "publish_completed":
-            _publish_outcome(uow, saga, order, "completed", caused_by)
-        case "publish_rejected":
-            _publish_outcome(uow, saga, order, "rejected", caused_by)
-        case "publish_payment_failed":
-            _publish_outcome(uow, saga, order, "payment_failed", caused_by)
-        case "publish_cancelled":
-            _publish_outcome(uow, saga, order, "cancelled", caused_by)
+        case _:
+            _publish_outcome(uow, saga, order, OUTCOMES[step], caused_by)
 
 
 def _publish_outcome(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from caravan.cache import Cache
-from caravan.service import DatabaseDeclaration, Service
+from caravan.service import OUTBOX_STATE, DatabaseDeclaration, Service
 from services.recommendations import caches, projections, use_cases
 from services.recommendations.api import router
 from services.recommendations.client import LIST_FOR_USERS, LIST_RECOMMENDATIONS
@@ -23,7 +23,11 @@ async def open_resources(context: RecommendationsContext) -> AsyncIterator[Cache
 
 service = Service(
     "recommendations",
-    databases=(DatabaseDeclaration("recommendations", Path(__file__).parent / "migrations"),),
+    databases=(
+        DatabaseDeclaration(
+            "recommendations", Path(__file__).parent / "migrations", readers={"reconciliation": OUTBOX_STATE}
+        ),
+    ),
     routers=(router,),
     consumers=consume,
     operations=(LIST_RECOMMENDATIONS.bind(use_cases.list_for_user), LIST_FOR_USERS.bind(use_cases.list_for_users)),

@@ -3,8 +3,6 @@
 from datetime import timedelta
 from uuid import UUID
 
-from prometheus_client import Counter
-
 from caravan.cache import Cache, CachedAnswer, Fill
 from caravan.concurrency import map_concurrently
 from caravan.database import Database
@@ -19,6 +17,7 @@ from services.recommendations.client import (
     UsersRecommendations,
     UsersRequest,
 )
+from services.recommendations.metrics import LISTS_COMPUTED
 from services.recommendations.model import Candidate, Taste
 from services.recommendations.settings import Settings
 from services.recommendations.store import candidates
@@ -28,10 +27,6 @@ RecommendationsContext = ServiceContext[Settings, Cache]
 MAX_LIMIT = 100
 USERS_AT_ONCE = 4
 """Of whom lists are computed at a time, for mails: the pages of the shop need connections, too."""
-
-LISTS_COMPUTED = Counter(
-    "caravan_recommendations_computed_total", "Lists computed from the tables, not found in the cache"
-)
 
 
 async def list_for_user(context: RecommendationsContext, request: RecommendationsRequest) -> Recommendations:

@@ -5,12 +5,13 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from caravan.service import DatabaseDeclaration, PeriodicTask, Service
+from caravan.service import OUTBOX_STATE, DatabaseDeclaration, PeriodicTask, Service
 from services.shipping import messages, timeline, use_cases
 from services.shipping.api import router
 from services.shipping.consumers import consume
 from services.shipping.providers.simulated import SimulatedCarrier
 from services.shipping.settings import Settings
+from services.shipping.tables import BOOKS
 from services.shipping.use_cases import ShippingContext, ShippingResources
 
 
@@ -21,7 +22,13 @@ async def open_resources(context: ShippingContext) -> AsyncIterator[ShippingReso
 
 service = Service(
     "shipping",
-    databases=(DatabaseDeclaration("shipping", Path(__file__).parent / "migrations"),),
+    databases=(
+        DatabaseDeclaration(
+            "shipping",
+            Path(__file__).parent / "migrations",
+            readers={"reconciliation": {**OUTBOX_STATE, **BOOKS}},
+        ),
+    ),
     routers=(router,),
     consumers=consume,
     channels=messages.CHANNELS,

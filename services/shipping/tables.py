@@ -46,3 +46,9 @@ class Shipment(ShippingTable, table=True):
     shipped_at: datetime | None = define_column(sql.TIMESTAMPTZ)
     delivered_at: datetime | None = define_column(sql.TIMESTAMPTZ)
     cancelled_at: datetime | None = define_column(sql.TIMESTAMPTZ)
+
+
+BOOKS: dict[str, tuple[str, ...]] = {
+    "shipment": ("order_id", "status", "parcels", "requested_at", "shipped_at", "delivered_at", "cancelled_at")
+}
+"""What reconciliation may read: nothing of persons, and no token."""

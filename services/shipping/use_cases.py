@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from caravan import failpoint
+from caravan import failpoint, fault_flags
 from caravan.concurrency import map_concurrently
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
 from caravan.service import ServiceContext
-from caravan.telemetry import log
+from caravan.telemetry import link_current_span, log
 from services.shipping import store
 from services.shipping.messages import (
     ORDER_DELIVERED,
@@ -25,6 +25,7 @@ from services.shipping.messages import (
     OrderShipped,
     ShipOrder,
 )
+from services.shipping.metrics import PROVIDER_CALLS
 from services.shipping.providers.protocol import Carrier
 from services.shipping.settings import Settings
 
@@ -76,14 +77,16 @@ async def dispatch_parcels(context: ShippingContext) -> bool:
         return False
     failpoint.hit("shipment.before_call")
     carrier = context.resources.carrier
-    bookings = await _call_carrier(context, lambda order_id: carrier.book_pickup(str(order_id)), order_ids)
+    bookings = await _call_carrier(context, "book", lambda order_id: carrier.book_pickup(str(order_id)), order_ids)
     failpoint.hit("shipment.after_call_before_commit")
     pickups = [(o, b.carrier, b.tracking_number) for o, b in zip(order_ids, bookings, strict=True) if b is not None]
     if pickups:
         now = context.clock()
         delivery_due_at = now + timedelta(seconds=context.settings.delivery_seconds)
         async with context.database.unit_of_work() as uow:
-            for shipment in await store.mark_shipped(uow, pickups, delivery_due_at, now):
+            shipments = await store.mark_shipped(uow, pickups, delivery_due_at, now)
+            link_current_span(shipment.traceparent for shipment in shipments)
+            for shipment in shipments:
                 uow.emit(
                     ORDER_SHIPPED,
                     shipment.build_order_shipped(),
@@ -98,11 +101,12 @@ async def poll_deliveries(context: ShippingContext) -> bool:
     shipments = await store.claim_in_transit(context.database, _compute_lease_end(context), context.clock(), BATCH_SIZE)
     carrier = context.resources.carrier
     parcels = [(s.tracking_number, s.shipped_at) for s in shipments if s.shipped_at]
-    results = await _call_carrier(context, lambda parcel: carrier.is_delivered(*parcel), parcels)
+    results = await _call_carrier(context, "track", lambda parcel: carrier.is_delivered(*parcel), parcels)
     delivered_shipments = {s.order_id: s for s, is_delivered in zip(shipments, results, strict=True) if is_delivered}
     if delivered_shipments:
         now = context.clock()
         async with context.database.unit_of_work() as uow:
+            link_current_span(shipment.traceparent for shipment in delivered_shipments.values())
             for order_id in await store.mark_delivered(uow, delivered_shipments, now):
                 event = OrderDelivered(order_id=order_id, tracking_number=delivered_shipments[order_id].tracking_number)
                 uow.emit(
@@ -117,7 +121,7 @@ def _compute_lease_end(context: ShippingContext) -> datetime:
 
 
 async def _call_carrier(
-    context: ShippingContext, call: Callable[[Item], Awaitable[T]], items: Sequence[Item]
+    context: ShippingContext, operation: str, call: Callable[[Item], Awaitable[T]], items: Sequence[Item]
 ) -> list[T | None]:
     """The carrier's answers, several at once; None where there was none: the lease runs out, and it is asked again with
     the same key.
@@ -125,10 +129,16 @@ async def _call_carrier(
 
     async def call_with_timeout(item: Item) -> T | None:
         try:
-            async with asyncio.timeout(context.settings.call_timeout_seconds):
-                return await call(item)
+            with PROVIDER_CALLS.observe(operation):
+                async with asyncio.timeout(context.settings.call_timeout_seconds):
+                    if fault_flags.active:
+                        await fault_flags.disturb_provider("shipping")
+                    return await call(item)
         except Exception as error:  # whatever went wrong, the carrier may have the parcels
             log.warning("carrier without an answer", error=repr(error))
             return None
 
-    return await map_concurrently(call_with_timeout, items, context.settings.calls_in_flight)
+    if not items:
+        return []
+    with PROVIDER_CALLS.observe_batch(operation, len(items)):
+        return await map_concurrently(call_with_timeout, items, context.settings.calls_in_flight)

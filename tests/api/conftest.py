@@ -158,4 +158,5 @@ async def _furnish(world: World) -> None:
         "failure_id": "none",
     }
     world.known |= {"job_id": "nobody.nothing-done:1", "queue": "nobody.nothing-done", "campaign_id": order_id}
+    world.known |= {"case_id": order_id, "run_id": order_id}
     world.known |= {"notification_id": order_id, "address": "nobody@example.com"}

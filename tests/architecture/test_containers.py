@@ -61,6 +61,25 @@ def test_whatever_ends_by_itself_is_waited_for_by_one_that_stays() -> None:
     assert ending <= waited_for
 
 
+def test_a_shop_without_a_profile_starts_nothing_that_watches_it() -> None:
+    """And with one it is what the chart installs."""
+    profiles = {name: container["profiles"] for name, container in COMPOSE.items() if "profiles" in container}
+    grafana = {name for name, selected in profiles.items() if selected == ["grafana"]}
+    watching = {name for name, selected in profiles.items() if selected == ["observability", "grafana"]}
+    assert grafana == {"grafana"}
+    assert watching == {"prometheus", "alertmanager", "loki", "jaeger", "collector"}
+    chart = yaml.safe_load((ROOT / "charts/observability/values.yaml").read_text())
+    for name in watching | grafana:
+        assert COMPOSE[name]["image"] == chart[name]["image"]
+    needed = {
+        other
+        for name, container in COMPOSE.items()
+        if name not in profiles
+        for other in container.get("depends_on", {})
+    }
+    assert not needed & profiles.keys()
+
+
 def mounted(name: str) -> set[str]:
     return {volume.partition(":")[0] for volume in COMPOSE[name].get("volumes", []) if volume.startswith("secrets-")}
 
@@ -89,7 +108,7 @@ def test_a_service_is_given_its_own_databases_and_no_administrator() -> None:
     assert admins == {"topology/CARAVAN_RABBITMQ_URL", "migrate/CARAVAN_DATABASE_URL", "postgres/postgres-password"}
     assert re.findall(r"put (\S+)/CARAVAN_ADMIN_PASSWORD", script) == ["identity"]
     locks = set(re.findall(r"kept ((?!CARAVAN)[a-z-]+)", script))
-    assert locks == {"postgres", "cache", "jobs", "rabbitmq", "rabbitmq-", "database-"}, (
+    assert locks == {"postgres", "cache", "jobs", "rabbitmq", "rabbitmq-", "database-", "grafana"}, (
         "one password for each thing that is locked"
     )
 

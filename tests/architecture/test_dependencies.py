@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/explanation/dependencies.md").read_text()
 ROWS = {name: cells.split(" | ") for name, cells in re.findall(r"^\| `([^`]+)` \| (.+) \|$", PAGE, re.MULTILINE)}
 
-WITHOUT_LICENCE = {"axe-playwright-python", "zxcvbn-rs-py"}
+WITHOUT_LICENCE = {"axe-playwright-python", "promql-parser", "zxcvbn-rs-py"}
 """Their packages' metadata say nothing; their repositories do."""
 
 

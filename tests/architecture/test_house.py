@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from caravan.messages import Exchange, Queue, Topic
@@ -17,9 +17,9 @@ SELF_EXPLANATORY = {"api", "consumers", "main", "settings", "schemas"}
 BANNED = {"common", "utils", "util", "helpers", "helper", "manager", "managers", "base", "misc", "core"}
 
 
-def trees() -> Iterator[tuple[Path, ast.Module]]:
-    for path in SOURCES:
-        yield path.relative_to(ROOT), ast.parse(path.read_text())
+@cache
+def trees() -> list[tuple[Path, ast.Module]]:
+    return [(path.relative_to(ROOT), ast.parse(path.read_text())) for path in SOURCES]
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:

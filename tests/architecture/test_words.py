@@ -14,7 +14,7 @@ import pytest
 
 from tools.naming import ROOT, list_definitions
 
-FOLDERS = ("caravan", "services", "cli", "operator", "tools", "bench", "tests")
+FOLDERS = ("caravan", "services", "cli", "operator", "tools", "bench", "observability", "tests")
 
 WORDS = {
     "answer_seconds": "timeout_seconds",

@@ -3,6 +3,7 @@ their versions; stored events of earlier versions are read as today's.
 """
 
 from itertools import pairwise
+from uuid import UUID
 
 import pytest
 
@@ -72,6 +73,30 @@ async def test_a_stream_stays_in_order_though_a_younger_transaction_appended_fir
             feed
         ):  # no reader that stops in between reads the one without what stood before it
             assert recorded.feed_position < following.feed_position
+
+
+async def test_what_an_older_transaction_commits_late_is_not_passed_over(backends: Backends) -> None:
+    late, early = new_id(), new_id()
+    async with run_services(backends, "orders") as shop:
+        database = shop.get_database("orders")
+
+        async def list_streams() -> list[UUID]:
+            feed = await EVENT_STORE.read_feed(database, (0, 0), 100_000)
+            return [recorded.stream for recorded in feed if recorded.stream in (late, early)]
+
+        async with database.unit_of_work() as older:
+            await older.claim_messages("test", [build_delivery()])
+            older.append(late, 0, [CancellationRequested(reason="1")])
+            async with database.unit_of_work() as younger:
+                await younger.claim_messages("test", [build_delivery()])
+                younger.append(early, 0, [CancellationRequested(reason="1")])
+            meanwhile = await list_streams()
+        assert meanwhile == [], "a reader would go on behind it, and never see the older one"
+
+        async def are_both_there() -> bool:
+            return await list_streams() == [late, early]
+
+        await wait_until(are_both_there)
 
 
 class Moved(Event):

@@ -13,6 +13,7 @@ import pytest
 from caravan import health
 from caravan.discovery import DnsDiscovery
 from caravan.runtime import Backends
+from caravan.telemetry import metrics
 from tests.support.shop import run_services
 
 
@@ -21,7 +22,6 @@ async def test_a_frozen_database_makes_a_process_not_ready_within_two_seconds_an
 ) -> None:
     async with run_services(backends, "gateway", "inventory") as shop:
         assert (await shop.client.get("/readyz")).status_code == 200
-        shop.process.health._checked_at -= 10
         mine = {
             await database.fetchval("SELECT pg_backend_pid()") for database in shop.process.health._databases.values()
         }
@@ -35,6 +35,7 @@ async def test_a_frozen_database_makes_a_process_not_ready_within_two_seconds_an
         try:
             for pid in frozen:
                 os.kill(pid, signal.SIGSTOP)
+            shop.process.health._checked_at -= 10
             answer = await shop.client.get("/readyz")
             took = time.monotonic() - began
             alive = await shop.client.get("/livez")
@@ -74,6 +75,24 @@ async def test_metrics_take_no_more_than_their_share_of_the_process_however_ofte
     assert (await asked.answer_probe("/metrics")).body == b"metrics %d" % written
 
 
+async def test_metrics_that_took_long_to_write_are_not_answered_again_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, written = 0.0, 0
+
+    def write() -> bytes:
+        nonlocal now, written
+        now += 3  # the process was held up, as on a machine that has too much to do
+        written += 1
+        return b"metrics %d" % written
+
+    monkeypatch.setattr(health, "generate_latest", write)
+    asked = health.Health({}, DnsDiscovery("http://{service}"), lambda: now)
+    assert (await asked.answer_probe("/metrics")).body == b"metrics 1"
+    now += 4
+    assert (await asked.answer_probe("/metrics")).body == b"metrics 1"
+    now += 1.5
+    assert (await asked.answer_probe("/metrics")).body == b"metrics 2"
+
+
 async def test_who_asks_whether_a_process_is_ready_at_once_has_its_database_asked_once() -> None:
     class Counted:
         asked = 0
@@ -88,3 +107,16 @@ async def test_who_asks_whether_a_process_is_ready_at_once_has_its_database_aske
     answers = await asyncio.gather(*(asked.answer_probe("/readyz") for _ in range(500)))
     assert {answer.status_code for answer in answers} == {200}
     assert database.asked == 1
+
+
+async def test_exemplars_are_told_to_a_scraper_that_asks_for_openmetrics() -> None:
+    histogram = metrics.HTTP_DURATION.labels("exemplary", "GET", "/", 200)
+    histogram.observe(0.2, {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"})
+    asked = health.Health({}, DnsDiscovery("http://{service}"))
+    plain = await asked.answer_probe("/metrics", "text/plain;version=0.0.4")
+    modern = await asked.answer_probe("/metrics", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    assert plain.headers["content-type"].startswith("text/plain")
+    assert b"4bf92f3577b34da6a3ce929d0e0e4736" not in plain.body
+    assert modern.headers["content-type"].startswith("application/openmetrics-text")
+    assert b'# {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"} 0.2' in modern.body
+    assert bytes(modern.body).endswith(b"# EOF\n")

@@ -19,6 +19,7 @@ from caravan.inbox import Inbox
 from caravan.messages import Delivery, Event, Topic, encode_message
 from caravan.runtime import Backends
 from tests.support.database import NOTE_TABLE, count_statements, open_kernel_database
+from tests.support.faults import switch_faults
 
 
 class Noted(Event):
@@ -237,3 +238,16 @@ async def test_a_batch_of_effects_that_raises_runs_one_by_one(context: Any) -> N
     assert results == [DONE, HandlingResult(Result.DEAD, "it says so"), DONE]
     assert calls[0] == ["a", "reject", "b"]
     assert sorted(calls[1:]) == [["a"], ["b"], ["reject"]]
+
+
+async def test_faults_strike_a_subscription_by_its_name(context: Any, database: Database) -> None:
+    inbox, other = Inbox(SINGLE, context), Inbox(BATCH, context)
+    with switch_faults(f"poison-message:{inbox.name}"):
+        assert [one.result for one in await inbox.process_batch([make_incoming("a")])] == [Result.DEAD]
+        assert await other.process_batch([make_incoming("b")]) == [DONE]
+    first, later, second_attempt = make_incoming("c", "k"), make_incoming("d", "k"), make_incoming("e")
+    with switch_faults("handler-failing:kernel"):
+        batch = [first, later, second_attempt._replace(attempt=2)]
+        results = [one.result for one in await inbox.process_batch(batch)]
+    assert results == [Result.RETRY, Result.BLOCKED, Result.DONE], "later ones of its key are not handled before it"
+    assert await list_notes(database) == ["b", "e"]

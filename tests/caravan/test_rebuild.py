@@ -2,21 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from caravan.bus import NEW_READER_AGE, LoggedMessage
 from caravan.clock import utc_now
+from caravan.database import Database
 from caravan.messages import KEPT
 from caravan.rebuild import LogTooShort, LogUnreadable, TopicRebuild
-from caravan.runtime import Backends
+from caravan.runtime import BUS, Backends
 from caravan.runtime.backends import open_topic_log
 from caravan.service import ReadModel, RebuildResult
 from services.analytics.projections import ORDER_FACTS, SALES
 from services.orders.projections import rebuild_summaries
 from services.recommendations.projections import PURCHASES
 from services.registry import load_services
+from tests.faults.invariants import rows
 from tests.faults.repeating import Repeating
 from tests.support.scenario import ShopScenario, run_whole_shop
 from tests.support.shop import wait_until
@@ -30,6 +34,20 @@ async def scenario(backends: Backends, tmp_path_factory: pytest.TempPathFactory)
     """Every message comes five times."""
     async with run_whole_shop(backends, tmp_path_factory.mktemp("shop"), wrap=Repeating) as scenario:
         yield scenario
+
+
+@pytest.fixture
+async def ended(scenario: ShopScenario) -> ShopScenario:
+    """The scenario has been run, by whichever test came first, and every order has ended."""
+    if not scenario.orders:
+        await scenario.run_scenario()
+    await scenario.wait_for_ends()
+
+    async def is_right() -> bool:
+        return (await rebuild(scenario, ORDER_FACTS)).is_identical
+
+    await wait_until(is_right)
+    return scenario
 
 
 async def rebuild(scenario: ShopScenario, model: ReadModel) -> RebuildResult:
@@ -64,40 +82,64 @@ async def test_all_read_models_equal_the_live_ones_twice_while_orders_go_on(scen
     assert (await rebuild(scenario, SALES)).rows >= 2 * len(scenario.orders)
 
 
-async def test_a_live_one_that_is_wrong_is_put_right(scenario: ShopScenario) -> None:
-    facts, purchases = scenario.shop.get_database("analytics"), scenario.shop.get_database("recommendations")
+async def test_a_live_one_that_is_wrong_is_put_right(ended: ShopScenario) -> None:
+    facts, purchases = ended.shop.get_database("analytics"), ended.shop.get_database("recommendations")
     revenue = "SELECT sum(captured) FROM order_fact"
     before = await facts.fetchval(revenue)
     await facts.execute("UPDATE order_fact SET captured = captured + 1 WHERE captured > 0")
-    assert not (await rebuild(scenario, ORDER_FACTS)).is_identical
+    assert not (await rebuild(ended, ORDER_FACTS)).is_identical
     assert await facts.fetchval(revenue) == before
-    assert (await rebuild(scenario, ORDER_FACTS)).is_identical
+    assert (await rebuild(ended, ORDER_FACTS)).is_identical
     await purchases.execute("DELETE FROM sold")
-    assert not (await rebuild(scenario, PURCHASES)).is_identical
-    assert (await rebuild(scenario, PURCHASES)).is_identical
+    assert not (await rebuild(ended, PURCHASES)).is_identical
+    assert (await rebuild(ended, PURCHASES)).is_identical
 
 
-async def test_rows_from_before_the_topics_were_kept_are_not_thrown_away(scenario: ShopScenario) -> None:
-    facts = scenario.shop.get_database("analytics")
+async def test_rows_from_before_the_topics_were_kept_are_not_thrown_away(ended: ShopScenario) -> None:
+    facts = ended.shop.get_database("analytics")
     await facts.execute("INSERT INTO order_fact (order_id, captured) VALUES (gen_random_uuid(), 5)")
     with pytest.raises(LogTooShort, match="Nothing was changed"):
-        await rebuild(scenario, ORDER_FACTS)
+        await rebuild(ended, ORDER_FACTS)
     assert await facts.execute("DELETE FROM order_fact WHERE captured = 5") == 1
-    assert (await rebuild(scenario, ORDER_FACTS)).is_identical
+    assert (await rebuild(ended, ORDER_FACTS)).is_identical
 
 
-async def test_what_the_service_has_not_handled_is_left_to_it(scenario: ShopScenario) -> None:
-    """A message on the topic that waits for its consumer is in neither."""
-    facts = scenario.shop.get_database("analytics")
-    (order_id,) = [row[0] for row in await facts.fetch("SELECT order_id FROM order_fact ORDER BY 1 LIMIT 1")]
-    claim = await facts.fetchrow(
-        "SELECT message_id, consumer FROM inbox WHERE consumer = 'analytics.order-created' AND key = $1", order_id
+async def test_a_message_that_nobody_can_read_is_left_out(ended: ShopScenario, backends: Backends) -> None:
+    poison = (
+        "INSERT INTO topic_log (topic, key, message_id, body)"
+        " SELECT topic, 'poison', gen_random_uuid(), 'not JSON' FROM (SELECT DISTINCT topic FROM cursor) t RETURNING 1"
     )
-    assert claim is not None
-    await facts.execute("DELETE FROM inbox WHERE consumer = $1 AND message_id = $2", claim[1], claim[0])
-    await facts.execute("UPDATE order_fact SET placed_at = NULL, total = NULL WHERE order_id = $1", order_id)
-    await rebuild(scenario, ORDER_FACTS)
-    assert await facts.fetchval("SELECT placed_at FROM order_fact WHERE order_id = $1", order_id) is None
+    assert len(await rows(backends, BUS, poison)) > 1
+
+    async def are_dead() -> bool:
+        [counts] = await rows(
+            backends, BUS, "SELECT (SELECT count(*) FROM dead_letter WHERE key = 'poison'), count(*) FROM cursor"
+        )
+        return bool(counts[0] == counts[1])
+
+    await wait_until(are_dead)
+    for model in (ORDER_FACTS, SALES, PURCHASES):
+        assert (await rebuild(ended, model)).is_identical
+
+
+@asynccontextmanager
+async def unhandled(facts: Database, order_id: Any) -> AsyncIterator[None]:
+    """Meanwhile analytics has not handled this order's first message."""
+    claimed = "UPDATE inbox SET consumer = $1 WHERE consumer = $2 AND key = $3"
+    assert await facts.execute(claimed, "nobody", "analytics.order-created", order_id) == 1
+    yield
+    assert await facts.execute(claimed, "analytics.order-created", "nobody", order_id) == 1
+
+
+async def test_what_the_service_has_not_handled_is_left_to_it(ended: ShopScenario) -> None:
+    """A message on the topic that waits for its consumer is in neither."""
+    facts = ended.shop.get_database("analytics")
+    order_id = await facts.fetchval("SELECT order_id FROM order_fact ORDER BY 1 LIMIT 1")
+    async with unhandled(facts, order_id):
+        await facts.execute("UPDATE order_fact SET placed_at = NULL, total = NULL WHERE order_id = $1", order_id)
+        await rebuild(ended, ORDER_FACTS)
+        assert await facts.fetchval("SELECT placed_at FROM order_fact WHERE order_id = $1", order_id) is None
+    assert not (await rebuild(ended, ORDER_FACTS)).is_identical, "what has been handled is in it"
 
     async def nothing_is_left_over() -> bool:
         return not await facts.fetch("SELECT FROM pg_namespace WHERE nspname = 'rebuild'")
@@ -105,21 +147,15 @@ async def test_what_the_service_has_not_handled_is_left_to_it(scenario: ShopScen
     await wait_until(nothing_is_left_over)
 
 
-async def test_what_a_new_reader_no_longer_saw_is_in_it(
-    scenario: ShopScenario, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_a_new_reader_no_longer_saw_is_in_it(ended: ShopScenario, monkeypatch: pytest.MonkeyPatch) -> None:
     """The service began eight days after the message, too late to read it: it is in no inbox, and none will read it."""
-    facts = scenario.shop.get_database("analytics")
+    facts = ended.shop.get_database("analytics")
     order_id = await facts.fetchval("SELECT order_id FROM order_fact ORDER BY 1 DESC LIMIT 1")
-    for statement in (
-        "DELETE FROM inbox WHERE consumer = 'analytics.order-created' AND key = $1",
-        "UPDATE order_fact SET placed_at = NULL, total = NULL WHERE order_id = $1",
-        "DELETE FROM order_line_fact WHERE order_id = $1",
-    ):
-        assert await facts.execute(statement, order_id) > 0
-    monkeypatch.setattr(facts, "clock", lambda: utc_now() + NEW_READER_AGE + timedelta(days=1))
-    await rebuild(scenario, ORDER_FACTS)
-    assert await facts.fetchval("SELECT placed_at FROM order_fact WHERE order_id = $1", order_id)
+    async with unhandled(facts, order_id):
+        await facts.execute("UPDATE order_fact SET placed_at = NULL, total = NULL WHERE order_id = $1", order_id)
+        monkeypatch.setattr(facts, "clock", lambda: utc_now() + NEW_READER_AGE + timedelta(days=1))
+        await rebuild(ended, ORDER_FACTS)
+        assert await facts.fetchval("SELECT placed_at FROM order_fact WHERE order_id = $1", order_id)
 
 
 class LeaderlessLog:
@@ -136,9 +172,9 @@ class LeaderlessLog:
 
 
 async def test_writers_wait_no_longer_than_the_bound_for_topics_that_give_no_answer(
-    scenario: ShopScenario, monkeypatch: pytest.MonkeyPatch
+    ended: ShopScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = scenario.shop.get_database("analytics")
+    facts = ended.shop.get_database("analytics")
     monkeypatch.setattr("caravan.rebuild._CATCH_UP_SECONDS", 0.2)
     with pytest.raises(LogUnreadable, match="Nothing was changed"):
         async with asyncio.timeout(10):

@@ -14,7 +14,7 @@ from joserfc.jwk import ECKey, OKPKey
 
 from caravan.auth import AUDIENCE, TokenVerifier
 from caravan.errors import ServiceUnavailable, Unauthorized
-from caravan.faults import DEPENDENCY
+from caravan.fault_attribution import DEPENDENCY
 from caravan.token_issuers import TokenIssuer, UnverifiedToken
 
 OWN, OUTSIDE = "https://shop.test", "https://login.test"

@@ -18,6 +18,10 @@ RELEASES = {
     "defaults": ("shop", "caravan", ()),
     "operator": ("operator", "caravan-operator", ()),
     "backends": ("backends", "backends", ()),
+    "observability": ("observability", "observability", ("values-kind.yaml",)),
+    "observability-defaults": ("observability", "observability", ()),
+    "observability-production": ("observability", "observability", ("values-production.yaml",)),
+    "observability-existing": ("observability", "observability", ("values-existing.yaml",)),
 }
 KUBERNETES = "1.34.0"
 

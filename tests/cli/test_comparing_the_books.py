@@ -1,11 +1,11 @@
-"""The reconciliation of a replay finds every account that does not agree, and only those."""
+"""A replay compares each order with its invoice and its mails, and finds all that does not agree, and only that."""
 
 from collections import Counter
 from dataclasses import replace
 
 import pytest
 
-from cli.reconcile import OrderAudit, compute_expected_emails, compute_totals, find_differences
+from cli.order_comparison import OrderAudit, compute_expected_emails, compute_totals, find_differences
 
 DELIVERED = OrderAudit(
     order_id="o1",
@@ -61,16 +61,6 @@ def test_an_order_whose_books_agree_has_no_difference(facts: OrderAudit) -> None
         ),
         (replace(DELIVERED, is_cancelling=True), "its cancellation has no answer"),
         (replace(DELIVERED, ordered={"A": 2}, shipped={"A": 2}, left_stock={"A": 2}), "the invoice 3 of 2"),
-        (replace(DELIVERED, captured=1000, provider_captured=1000), "500 are due, 1000 captured"),
-        (replace(DELIVERED, captured=0, provider_captured=0), "500 are due, 0 captured"),
-        (replace(DELIVERED, provider_captured=1000), "the provider has captured 1000"),
-        (replace(REFUNDED, provider_refunded=0), "refunded 0, we say"),
-        (replace(REFUNDED, refunded=499, provider_refunded=499), "0 are due"),
-        (replace(REFUNDED, captured=0, refunded=0, provider_captured=0, provider_refunded=0), "nothing was captured"),
-        (replace(DELIVERED, shipped={}), "3 units should be with the carrier, 0 are"),
-        (replace(DELIVERED, left_stock={"A": 2}), "3 units should have left the stock, 2 did"),
-        (replace(REFUNDED, shipped={"A": 2, "B": 1}), "0 units should be with"),
-        (replace(REFUNDED, left_stock={"A": 2, "B": 1}), "0 units should have left"),
         (replace(DELIVERED, emails=Counter(order_confirmed=1)), "expected order_confirmed, order_shipped"),
         (replace(DELIVERED, emails=Counter(order_confirmed=2, order_shipped=1)), "order_confirmed ×2"),
         (replace(REFUNDED, emails=Counter(order_confirmed=2, order_cancelled=1)), "order_confirmed ×2"),

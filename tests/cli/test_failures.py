@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 
 from caravan.runtime import Backends
 from cli import app
-from tests.conftest import SECRET
 from tests.services.gateway.stand_ins import listening
 from tests.support.failing_service import DeadLetterAdmin, run_failing_service
+from tests.support.new_cluster import SECRET
 
 
 @pytest.fixture

@@ -33,7 +33,8 @@ SALE = "700001,10001,TIN LANTERN,6,2011-03-01 08:05:00,2.55,20001.0,United Kingd
 
 
 def read(*lines: str, header: str = HEADER, **options: object) -> InvoiceFile:
-    return classify_file("test.csv", "\n".join((header, *lines, "")).encode(), ReadingOptions(**options))  # type: ignore[arg-type]
+    text = "\n".join((header, *lines, ""))
+    return classify_file("test.csv", text.encode(), ReadingOptions(**options))  # type: ignore[arg-type]
 
 
 def caravan(*arguments: str) -> Result:

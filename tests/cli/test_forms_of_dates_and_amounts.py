@@ -138,8 +138,12 @@ def test_a_quantity_has_no_unit() -> None:
 
 @given(st.text(max_size=40), st.sampled_from(["day-first", "month-first"]))
 def test_no_text_is_an_error_of_the_reader(text: str, order: DateOrder) -> None:
-    parse_timestamp(text, order), detect_date_order(text), detect_currencies(text), detect_decimals(text, money=True)  # type: ignore[unused-ignore]
-    parse_number(text, "point", money=True), parse_number(text, "comma")  # type: ignore[unused-ignore]
+    parse_timestamp(text, order)
+    detect_date_order(text)
+    detect_currencies(text)
+    detect_decimals(text, money=True)
+    parse_number(text, "point", money=True)
+    parse_number(text, "comma")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +184,8 @@ def test_a_line_total_is_not_taken_for_a_unit_price() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Cup\u200b \u202eblue\u202c", "\u00adCup\u2060", "\ufeffCup", "Cup\x00\x1b[31m", "\u200b\u200e", "क़" * 200]
+    "name",
+    ["Cup\u200b \u202eblue\u202c", "\u00adCup\u2060", "\ufeffCup", "Cup\x00\x1b[31m", "\u200b\u200e", "क़" * 200],
 )
 def test_names_of_products_hold_nothing_that_the_shop_refuses(name: str) -> None:
     product = build_catalogue([file(f"1;A;{name};1;2024-05-01;12.50;7;X")]).products["A"]

@@ -11,8 +11,8 @@ import pytest
 from caravan.runtime import Backends
 from cli.api_client import ApiClient as Caller
 from cli.import_files import import_into
+from cli.order_comparison import UNDONE_STATUSES, Difference, OrderAudit
 from cli.place_orders import place_orders
-from cli.reconcile import UNDONE_STATUSES, Difference, OrderAudit
 from cli.replay import reconcile_orders
 from cli.replay_report import ReplayResult
 from cli.retail.catalogue import build_catalogue
@@ -20,7 +20,7 @@ from cli.retail.invoices import build_invoices, match_returns
 from cli.retail.lines import InvoiceFile, classify_file
 from cli.terminal import print_note as say
 from services.registry import SERVICES
-from tests.conftest import SECRET
+from tests.support.new_cluster import SECRET
 from tests.support.shop import Shop, run_services
 
 DAY = Path(__file__).parent / "data" / "day.csv"
@@ -31,6 +31,7 @@ async def shop(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> 
     patch = pytest.MonkeyPatch()
     patch.setenv("SHIPPING_PICKUP_SECONDS", "1.0")
     patch.setenv("SHIPPING_DELIVERY_SECONDS", "0.1")
+    patch.setenv("RECONCILIATION_SETTLE_SECONDS", "1")
     try:
         async with run_services(backends, *SERVICES, data=tmp_path_factory.mktemp("shop")) as started:
             yield started

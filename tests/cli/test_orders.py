@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 
 from caravan.runtime import Backends
 from cli import app
-from tests.conftest import SECRET
 from tests.services.gateway.stand_ins import listening
+from tests.support.new_cluster import SECRET
 from tests.support.scenario import run_whole_shop
 from tests.support.shop import wait_until
 

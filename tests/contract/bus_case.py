@@ -21,6 +21,9 @@ class BusCase:
     channel_kinds: tuple[str, ...] = ("topic", "queue", "exchange")
     """What the transport carries; the cases of others are not its own."""
 
+    longest_key: int = 2_000
+    """Bytes of a key that a foreign producer can send."""
+
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "channel" in metafunc.fixturenames:
             metafunc.parametrize(

@@ -151,6 +151,23 @@ class DeadLetterContract(BusCase):
         assert {dead_letter.channel for dead_letter in dead_letters.values()} == {channel.name}
         assert dead_letters["ten-megabytes"].size == len(poison["ten-megabytes"])
 
+    async def test_a_key_of_any_length_harms_only_its_own_message(self, bus: Bus, channel: Topic | Queue) -> None:
+        """It is retried, given up and kept, and cannot be redriven where its key was cut."""
+        reader, key = await self.declare_reader(bus, channel), "k" * self.longest_key
+        recorder = Recorder(
+            lambda i: HandlingResult(Result.RETRY, "broken " * 1_000) if i.key.startswith("kk") else DONE
+        )
+        async with run_consumers(bus, (reader, recorder.process_batch)):
+            await self.send_raw(bus, make_raw_outgoing(channel, key, make_outgoing(channel, 0, "key").body))
+            await bus.publish([make_outgoing(channel, number, "good") for number in range(1, 4)])
+            (dead_letter,) = await wait_until(lambda: fetch_dead_letters(bus, reader, 1), seconds=WAIT_SECONDS)
+            await wait_until(lambda: has_at_least(recorder, 3), seconds=WAIT_SECONDS)
+        assert recorder.numbers_by_key["good"] == [1, 2, 3]
+        assert key.startswith(dead_letter.key)
+        is_whole = dead_letter.key == key
+        assert dead_letter.redrivable == is_whole
+        assert await bus.redrive([dead_letter]) == is_whole
+
     async def test_looking_at_dead_letters_and_restarting_readers_never_loses_anything(
         self, bus: Bus, channel: Topic | Queue
     ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 
 import pytest
 
@@ -42,7 +43,7 @@ class DeliveryContract(BusCase):
                 await bus.publish(
                     [make_outgoing(channel, number, f"key-{number % 7}") for number in range(start, start + 50)]
                 )
-            await wait_until(lambda: has_at_least(recorder, 300))
+            await wait_until(lambda: has_at_least(recorder, 300), seconds=WAIT_SECONDS)
         for numbers in recorder.numbers_by_key.values():
             assert numbers == sorted(numbers)
 
@@ -58,7 +59,7 @@ class DeliveryContract(BusCase):
                     [make_outgoing(channel, number, f"key-{number % 7}") for number in range(start, start + 100)]
                 )
                 async with run_consumers(second, (reader, recorder.process_batch)):
-                    await wait_until(lambda: has_distinct(recorder, start + 60), seconds=WAIT_SECONDS)  # noqa: B023 - awaited here
+                    await wait_until(partial(has_distinct, recorder, start + 60), seconds=WAIT_SECONDS)
             await wait_until(lambda: has_distinct(recorder, 300), seconds=WAIT_SECONDS)
         for numbers in recorder.numbers_by_key.values():
             assert drop_repetitions(numbers) == sorted(set(numbers))
@@ -111,7 +112,7 @@ class DeliveryContract(BusCase):
 
         async with run_consumers(bus, (reader, hang_forever)):
             await bus.publish([make_outgoing(channel, number, "key") for number in range(5)])
-            await asyncio.wait_for(is_cut_off.wait(), 5)
+            await asyncio.wait_for(is_cut_off.wait(), WAIT_SECONDS)
         recorder = Recorder()
         async with run_consumers(bus, (reader, recorder.process_batch)):
             await wait_until(lambda: has_at_least(recorder, 5))

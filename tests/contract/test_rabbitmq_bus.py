@@ -32,6 +32,7 @@ from tests.support.shop import wait_until
 
 class TestRabbitBus(BusContract):
     channel_kinds = ("queue", "exchange")
+    longest_key = 130_800
 
     @pytest.fixture
     async def bus(self, rabbitmq: Broker) -> AsyncIterator[Bus]:

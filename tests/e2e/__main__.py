@@ -6,7 +6,8 @@ into it), E2E_INGRESS
                  and E2E_INGRESS_TLS the URLs of its ingress controller. Without it a kind cluster is made from
                  kind.yaml (KIND_NODE_IMAGE: with this node image).
 E2E_BEFORE       the revision from which the shop is upgraded, and to which it returns (HEAD~1).
-E2E_SIZE         `kind`, a pod per service (the default), or `lite`, one pod.
+E2E_SIZE         `kind`, a pod per service (the default), `lite`, one pod, or `observability`: `kind` with the chart of
+                 that name beside it, and its tests alone; parts whose image can't be had are left out by name.
 KEEP=1           leave everything as it is at the end; the next run uses it.
 """
 
@@ -24,13 +25,15 @@ from pathlib import Path
 
 import yaml
 
+from tests.e2e import observability
 from tests.e2e.certificate import self_signed
 from tests.e2e.cluster import ROOT, Cluster, Failed, missing, run
 from tests.e2e.releases import HOST, Release, load, now
 
 NAME = "caravan-e2e"
 LOGS = ROOT / "build" / "e2e"
-SUITES = "tests/e2e/test_orders_end_to_end.py tests/e2e/test_on_a_cluster.py tests/e2e/test_releases.py"
+SHOP = "tests/e2e/test_orders_end_to_end.py tests/e2e/test_on_a_cluster.py tests/e2e/test_releases.py"
+SUITES = {"kind": SHOP, "lite": SHOP, "observability": "tests/e2e/test_observability.py"}
 TRAEFIK = Path(__file__).parent / "traefik.yaml"
 
 
@@ -39,10 +42,11 @@ class Trial:
     size: str
     kept: bool
     stages: list[tuple[str, float]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def release(self) -> Release:
-        return now(self.size)
+        return now("lite" if self.size == "lite" else "kind")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -57,8 +61,8 @@ class Trial:
 
 def main() -> int:
     trial = Trial(os.environ.get("E2E_SIZE", "kind"), bool(os.environ.get("KEEP")))
-    if trial.size not in ("kind", "lite"):
-        print(f"E2E_SIZE={trial.size}: expected kind or lite", file=sys.stderr)
+    if trial.size not in SUITES:
+        print(f"E2E_SIZE={trial.size}: expected {', '.join(SUITES)}", file=sys.stderr)
         return 2
     given = os.environ.get("E2E_KUBECONFIG", "")
     lacking = missing(
@@ -95,6 +99,10 @@ def _tried(trial: Trial, stack: ExitStack, given: str) -> int:
             else run("helm", "template", "backends", "charts/backends", "--kube-version", "1.30.0")
         )
         _load(name, _named(backends) | set(trial.release.images.values()))
+        if trial.size == "observability":
+            trial.left_out += observability.find_left_out()
+            print(f"   left out, no image: {', '.join(trial.left_out) or 'nothing'}")
+            _load(name, {image for part, image in observability.list_images().items() if part not in trial.left_out})
     code = -1
     try:
         _install(trial, cluster)
@@ -104,6 +112,8 @@ def _tried(trial: Trial, stack: ExitStack, given: str) -> int:
     finally:
         if code:
             cluster.collect(LOGS)
+            if trial.size == "observability":
+                Cluster(cluster.kubeconfig, observability.NAMESPACE).collect(LOGS / observability.NAMESPACE)
             print(f"logs, objects and events are in {LOGS.relative_to(ROOT)}/")
     return code
 
@@ -147,6 +157,10 @@ def _leave(trial: Trial, cluster: Cluster, given: bool) -> None:
             for release in ("shop", "operator", "backends"):
                 cluster.helm("uninstall", release, "--ignore-not-found", "--wait")
             asyncio.run(cluster.delete_namespace())
+            if trial.size == "observability":
+                stores = Cluster(cluster.kubeconfig, observability.NAMESPACE)
+                stores.helm("uninstall", "observability", "--ignore-not-found", "--wait")
+                asyncio.run(stores.delete_namespace())
 
 
 def _named(manifests: str) -> set[str]:
@@ -189,13 +203,18 @@ def _install(trial: Trial, cluster: Cluster) -> None:
         "stringData": {"tls.crt": certificate, "tls.key": key},
     }
     asyncio.run(cluster.apply(secret))
+    more: list[str] = []
+    if trial.size == "observability":
+        with trial.stage("observability"):
+            observability.install(cluster, trial.release.images["caravan"], trial.left_out)
+        more = observability.send_telemetry(trial.left_out)
     if trial.size != "lite":
         with trial.stage("operator"):
-            trial.release.operator(cluster)
+            trial.release.operator(cluster, *more)
         with trial.stage("backends"):
             trial.release.backends(cluster)
     with trial.stage("shop"):
-        trial.release.shop(cluster)
+        trial.release.shop(cluster, *more)
 
 
 def _test(trial: Trial, cluster: Cluster, stack: ExitStack, name: str, *, address_of_kind: bool) -> int:
@@ -212,8 +231,16 @@ def _test(trial: Trial, cluster: Cluster, stack: ExitStack, name: str, *, addres
     }
     if trial.size != "lite":
         environment["E2E_MAILBOX"] = stack.enter_context(_forwarded(cluster, "service/backends-mail", 1080))
+    if trial.size == "observability":
+        environment["E2E_LEFT_OUT"] = " ".join(trial.left_out)
+        stores = Cluster(cluster.kubeconfig, observability.NAMESPACE)
+        for part in observability.PORTS.keys() - trial.left_out:
+            target = f"service/observability-{part}"
+            environment[f"E2E_{part.upper()}"] = stack.enter_context(
+                _forwarded(stores, target, observability.PORTS[part])
+            )
     with trial.stage("tests"):
-        selected = os.environ.get("E2E_TESTS", SUITES).split()
+        selected = os.environ.get("E2E_TESTS", SUITES[trial.size]).split()
         command = [
             sys.executable,
             "-m",

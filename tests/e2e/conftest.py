@@ -73,8 +73,10 @@ async def program(request: pytest.FixtureRequest) -> AsyncIterator[Program]:
                 settings = await stack.enter_async_context(shop_brokers())
             except Unavailable as reason:
                 pytest.skip(str(reason))
-        start = run_one_process if request.param == ONE else run_process_per_service
-        yield await stack.enter_async_context(start(folder, **settings))
+        if request.param == ONE:
+            yield await stack.enter_async_context(run_one_process(folder, **settings))
+        else:
+            yield await stack.enter_async_context(run_process_per_service(folder, True, **settings))
 
 
 @pytest.fixture

@@ -43,21 +43,23 @@ class Release:
     def build(self) -> None:
         for target, image in self._built.items():
             run("docker", "build", "--quiet", "--target", target, "--tag", image, str(self.checkout), seconds=1200)
-            run("docker", "tag", image, self.images[target])
+        for target, image in self.images.items():  # asks for all of them
+            run("docker", "tag", self._built[target], image)
 
-    def operator(self, cluster: Cluster) -> None:
+    def operator(self, cluster: Cluster, *more: str) -> None:
         cluster.helm(
             *INSTALL,
             "operator",
             self._chart("caravan-operator"),
             "--set",
             f"image.tag={self._tag('operator')},sweepSeconds=10",
+            *more,
         )
 
     def backends(self, cluster: Cluster) -> None:
         cluster.helm(*INSTALL, "backends", self._chart("backends"))
 
-    def shop(self, cluster: Cluster) -> None:
+    def shop(self, cluster: Cluster, *more: str) -> None:
         chart = self._chart("caravan")
         values = [
             "--values",
@@ -67,12 +69,14 @@ class Release:
         ]
         ingress = [
             "--set",
-            f"ingress.enabled=true,ingress.host={HOST},ingress.tlsSecret=shop-tls,settings.GATEWAY_TRUSTED_PROXIES={PODS}",
+            f"ingress.enabled=true,ingress.host={HOST},ingress.tlsSecret=shop-tls",
+            "--set",
+            f"settings.GATEWAY_TRUSTED_PROXIES={PODS}",
         ]
         options = [f"--set-string=settings.{name}={value}" for name, value in PACE.items()]
         # `--dependency-update` would keep a library that another commit has packed in this checkout.
         cluster.helm("dependency", "update", chart)
-        cluster.helm(*INSTALL, "shop", chart, *values, *ingress, *options)
+        cluster.helm(*INSTALL, "shop", chart, *values, *ingress, *options, *more)
 
     def _tag(self, target: str) -> str:
         return self.images[target].rpartition(":")[2]

@@ -25,7 +25,7 @@ PORTS = (
     "SMTP_PORT",
 )
 
-pytestmark = pytest.mark.skipif(not os.environ.get("E2E_COMPOSE"), reason="E2E_COMPOSE=1 asks for it")
+pytestmark = pytest.mark.skipif(os.environ.get("E2E_COMPOSE") != "1", reason="E2E_COMPOSE=1 asks for it")
 
 
 def compose(*arguments: str, files: tuple[str, ...] = (), seconds: float = 1500) -> subprocess.CompletedProcess[str]:

@@ -17,6 +17,7 @@ from services.registry import SERVICES
 from tests.support.backends import Unavailable
 from tests.support.backends.ready import free_ports
 from tests.support.backends.shop import shop_brokers
+from tests.support.forks import Process
 from tests.support.program import ROOT, Program, build_environment, launch_caravan, run_process_per_service
 from tests.support.shop import wait_until
 
@@ -94,6 +95,30 @@ async def test_each_announcement_has_its_queues_and_they_are_read_to_the_end(
         await wait_until(read, seconds=20, every=0.5)
 
 
+async def test_the_system_tells_what_each_group_and_queue_reads(shop: tuple[Program, dict[str, str]]) -> None:
+    program, _ = shop
+    who, sku = await program.register_customer(), await program.create_product(stock=1)
+    staff = await program.authorize_operator()
+    order = (await program.place_order(who, sku)).json()["id"]
+    await program.wait_for_status(who, order, "delivered")
+
+    async def read_to_the_end() -> bool:
+        system = (await program.client.get("/v1/system", headers=staff)).raise_for_status().json()
+        assert {service["name"]: service["state"] for service in system["services"]} == dict.fromkeys(SERVICES, "up")
+        assert system["partial"] == []
+        channels = {channel["name"]: channel for channel in system["channels"]}
+        groups = {reader["group"]: reader for reader in channels["order-created"]["subscriptions"]}
+        assert groups.keys() == {"analytics", "reporting", "processing", "recommendations"}
+        assert all(reader["handled"]["total"] >= 1 for reader in groups.values())
+        for name, channel in channels.items():
+            for reader in channel["subscriptions"]:
+                assert reader["waiting"] == 0, (name, reader)
+                assert reader["consumers"] == (None if channel["type"] == "topic" else 1), (name, reader)
+        return True
+
+    await wait_until(read_to_the_end, seconds=60, every=1)
+
+
 async def test_one_service_leaves_and_joins_alone(shop: tuple[Program, dict[str, str]]) -> None:
     program, brokers = shop
     who, sku = await program.register_customer(), await program.create_product(stock=3)
@@ -109,7 +134,7 @@ async def test_one_service_leaves_and_joins_alone(shop: tuple[Program, dict[str,
     await program.wait_for_status(who, order, "delivered", seconds=60)
 
 
-def _runs(process: asyncio.subprocess.Process, service: str) -> bool:
+def _runs(process: Process, service: str) -> bool:
     return Path(f"/proc/{process.pid}/cmdline").read_bytes().rstrip(b"\0").endswith(service.encode())
 
 

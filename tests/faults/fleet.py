@@ -19,6 +19,7 @@ from caravan.runtime import Backends
 from services.registry import SERVICES
 from tests.faults.servers import Servers
 from tests.support.backends.ready import free_ports
+from tests.support.forks import Process
 from tests.support.program import ROOT, Program, build_environment, launch_caravan
 from tests.support.shop import wait_until
 
@@ -46,7 +47,7 @@ class Fleet:
     servers: Servers
     ports: dict[str, int]
     program: Program = field(init=False)
-    running: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+    running: dict[str, Process] = field(default_factory=dict)
 
     @property
     def backends(self) -> Backends:

@@ -28,6 +28,8 @@ POINTS = sorted(
         for name in re.findall(r'failpoint\.hit\("([\w.]+)"\)', path.read_text())
     }
     - {"relay.after_send"}
+    # A repair is no part of an order: tests/services/reconciliation/test_killed_repair.py.
+    - {"reconciliation.repair_before_commit", "reconciliation.repair_after_commit"}
 )
 KERNEL = {"relay", "inbox", "handler"}
 """Passed for every message: the kill comes while orders are under way, not at the first message of the start."""

@@ -21,6 +21,7 @@ import pytest
 from caravan.clock import new_id
 from caravan.embedded.paths import find_paths
 from tests.support.backends.ready import free_ports
+from tests.support.forks import Process
 from tests.support.program import START_SECONDS, Program, launch_caravan
 from tests.support.shop import wait_until
 
@@ -48,7 +49,7 @@ CUT_OFF = (OSError, asyncio.IncompleteReadError, EOFError)
 class Gateways:
     data: Path
     ports: list[int]
-    running: dict[int, asyncio.subprocess.Process] = field(default_factory=dict)
+    running: dict[int, Process] = field(default_factory=dict)
 
     async def start(self, port: int) -> None:
         self.running[port], _ = await launch_caravan(

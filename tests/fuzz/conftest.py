@@ -2,6 +2,8 @@
 of a run.
 """
 
+import schemathesis
+
 from tests.api.conftest import SETTINGS, World, world
 
 __all__ = ["World", "world"]
@@ -13,3 +15,6 @@ SETTINGS |= {
     # All come from one address, and a run of minutes fails as often as it likes.
     "IDENTITY_FREE_ATTEMPTS_PER_ADDRESS": "10000",
 }
+
+# A mail is text; without this nothing is generated for the operation that takes one.
+schemathesis.serializer.alias("message/rfc822", "text/plain")

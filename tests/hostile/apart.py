@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx2
 
+from tests.support.forks import Process
 from tests.support.program import START_SECONDS, Program, launch_caravan
 from tests.support.shop import wait_until
 
@@ -35,10 +36,10 @@ class Apart:
     who: dict[str, str] = field(default_factory=dict)
     order_id: str = ""
 
-    async def more(self, service: str, count: int) -> list[asyncio.subprocess.Process]:
+    async def more(self, service: str, count: int) -> list[Process]:
         names = [f"{service}-{len(self.program.processes) + number}" for number in range(count)]
         found = await asyncio.gather(
-            *(launch_caravan(["run", service], self.settings, self.program.data, name) for name in names)
+            *(launch_caravan(["run", service], self.settings, self.program.data, name, forked=True) for name in names)
         )
         self.program.processes[:0] = [process for process, _ in found]
         return [process for process, _ in found]
@@ -110,12 +111,13 @@ async def apart(**settings: str) -> AsyncIterator[Apart]:
     data = Path(tempfile.mkdtemp(prefix="caravan-hostile-"))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, shutil.rmtree, data, True)
-        processes: list[asyncio.subprocess.Process] = []
+        processes: list[Process] = []
         urls: dict[str, str] = {}
         stack.push_async_callback(_stop, processes)
         for names in ((FIRST,), OTHERS, (LAST,)):
             started = await asyncio.gather(
-                *(launch_caravan(["run", name], settings, data, name) for name in names), return_exceptions=True
+                *(launch_caravan(["run", name], settings, data, name, forked=True) for name in names),
+                return_exceptions=True,
             )
             processes += [found[0] for found in started if not isinstance(found, BaseException)]
             for name, found in zip(names, started, strict=True):
@@ -144,7 +146,7 @@ async def apart(**settings: str) -> AsyncIterator[Apart]:
             assert not unforeseen, (log.name, unforeseen[:3])
 
 
-async def _stop(processes: list[asyncio.subprocess.Process]) -> None:
+async def _stop(processes: list[Process]) -> None:
     for process in processes:
         if process.returncode is None:
             process.terminate()

@@ -120,14 +120,13 @@ async def _attack(shop: Apart, chance: random.Random, who: dict[str, str] | None
                     assert all(error["extensions"]["problem"]["status"] < 500 for error in problems), text
 
         reading = asyncio.create_task(read())
-        with contextlib.suppress(ConnectionClosed):
+        # Where the shop has ended the socket while data of ours was unsent, websockets aborts a transport that is gone,
+        # and asyncio of Python 3.11 stumbles over that with an AttributeError.
+        with contextlib.suppress(ConnectionClosed, AttributeError):
             for message in _build_messages(chance):
                 await _send(socket, message)
             await asyncio.sleep(0.2)
-            # Where the shop has ended the socket while data of ours was unsent, websockets aborts a transport that is
-            # gone, and asyncio of Python 3.11 stumbles over that.
-            with contextlib.suppress(AttributeError):
-                await socket.close()
+            await socket.close()
         async with asyncio.timeout(30):
             await reading
     assert socket.close_code is not None

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.forks import Process
 from tests.support.program import ROOT, Program, build_environment, launch_caravan
 from tests.support.shop import wait_until
 
@@ -30,7 +31,7 @@ class Parts:
     """A running shop of which parts can be started and stopped."""
 
     program: Program
-    others: dict[str, tuple[asyncio.subprocess.Process, str]] = field(default_factory=dict)
+    others: dict[str, tuple[Process, str]] = field(default_factory=dict)
 
     async def ensure(self, *names: str) -> None:
         async def start(name: str) -> None:
@@ -220,13 +221,18 @@ async def test_step_8_the_read_model_is_built_anew_and_is_the_same(shop: Parts) 
     who, sku = await shop.program.register_customer(), await shop.program.create_product(stock=10)
     order_id = (await shop.program.place_order(who, sku)).json()["id"]
     found = await shop.program.wait_for_status(who, order_id, "delivered")
+    out = await run_command(shop, "projections", "rebuild", "order_summary")
+    assert "equal to the live one" in out
+    assert await shop.program.get_order(who, order_id) == found
+
+
+async def run_command(shop: Parts, *arguments: str) -> str:
+    """What `caravan` prints; it ends well."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "cli",
-        "projections",
-        "rebuild",
-        "order_summary",
+        *arguments,
         cwd=ROOT,
         env=build_environment(shop.program.data),
         stdout=asyncio.subprocess.PIPE,
@@ -234,5 +240,32 @@ async def test_step_8_the_read_model_is_built_anew_and_is_the_same(shop: Parts) 
     )
     out, _ = await process.communicate()
     assert process.returncode == 0, out.decode()
-    assert "equal to the live one" in out.decode()
-    assert await shop.program.get_order(who, order_id) == found
+    return out.decode()
+
+
+async def test_step_8_timeline_graph_and_replay_tell_of_the_same_order(shop: Parts) -> None:
+    await shop.ensure("inventory", "payments", "notifications")
+    who, sku = await shop.program.register_customer(), await shop.program.create_product(stock=10)
+    order_id = (await shop.program.place_order(who, sku)).json()["id"]
+    found = await shop.program.wait_for_status(who, order_id, "delivered")
+    await shop.confirmed(order_id)
+    history = (await shop.get(f"/v1/orders/{order_id}/history", who))["items"]
+
+    timeline = await shop.get(f"/v1/orders/{order_id}/timeline", who)
+    items = {item["id"]: item for item in timeline["items"]}
+    assert len(items) == len(timeline["items"]), "every entry once"
+    assert [item["kind"] for item in items.values() if item["source"] == "events"] == [each["type"] for each in history]
+    assert len({item["source"] for item in items.values()}) >= 7
+    positions = {entry: position for position, entry in enumerate(items)}
+    for entry, item in items.items():
+        assert item["cause"] is None or positions[item["cause"]] < positions[entry], "causes come first"
+
+    query = "query Show($id: UUID!) { order(orderId: $id) { status version } payment(orderId: $id) { status } }"
+    body = {"query": query, "variables": {"id": order_id}}
+    answer = await shop.program.client.post("/graphql", json=body, headers=who)
+    expected = {"order": {"status": found["status"], "version": found["version"]}, "payment": {"status": "completed"}}
+    assert answer.json() == {"data": expected}, answer.text
+
+    out = await run_command(shop, "orders", "replay", order_id, "--url", shop.program.url)
+    assert f"{len(history)} events; the read side is equal to their fold" in out
+    assert [line.split()[1] for line in out.splitlines() if re.match(r"\d+  ", line)] == [e["type"] for e in history]

@@ -19,6 +19,8 @@ from tests.support.shop import Shop, run_services, wait_until
 
 ONCE = RetryPolicy(delays=())
 TABLE = "CREATE TABLE effect (n bigint GENERATED ALWAYS AS IDENTITY, key text, number int)"
+WAIT_SECONDS = 60.0
+"""Until a test gives up on what a broker and a busy machine take their time for."""
 
 
 class Stamped(Event):
@@ -101,13 +103,13 @@ class DeadLetterAdmin:
             items = (await self.get(limit=100, **params))["items"]
             return items if len(items) >= count else []
 
-        return list(await wait_until(fetch_if_enough, seconds=30, every=0.1))
+        return list(await wait_until(fetch_if_enough, seconds=WAIT_SECONDS, every=0.1))
 
     async def wait_for_effects(self, key: str, *numbers: int) -> None:
         async def has_all_effects() -> bool:
             return await self.list_effects(key) == list(numbers)
 
-        await wait_until(has_all_effects, seconds=30)
+        await wait_until(has_all_effects, seconds=WAIT_SECONDS)
 
 
 @asynccontextmanager

@@ -20,6 +20,8 @@ import httpx2
 from caravan.clock import new_id
 from caravan.derivation import derive_secret
 from services.registry import SERVICES
+from tests.support.forks import FORKS, Process
+from tests.support.new_cluster import place_cluster
 from tests.support.shop import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +53,7 @@ class Program:
 
     url: str
     data: Path
-    processes: list[asyncio.subprocess.Process]
+    processes: list[Process]
     host: str = ""
     """The name that the ingress knows it by, where `url` has another; then it is reached through one."""
     secret: str = ""
@@ -200,24 +202,33 @@ def build_environment(data: Path, **settings: str) -> dict[str, str]:
 
 
 async def launch_caravan(
-    arguments: Sequence[str], settings: dict[str, str], data: Path, name: str, *, seconds: float = START_SECONDS
-) -> tuple[asyncio.subprocess.Process, str]:
-    """Start `caravan ...`; the process and the URL that it says it listens on."""
+    arguments: Sequence[str],
+    settings: dict[str, str],
+    data: Path,
+    name: str,
+    *,
+    seconds: float = START_SECONDS,
+    forked: bool = False,
+) -> tuple[Process, str]:
+    """Start `caravan ...`; the process and the URL that it says it listens on. `forked`: without importing libraries
+    anew.
+    """
     log = data / f"{name}.log"
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     with log.open("ab") as out:
-        offset = out.tell()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "cli",
-            *arguments,
-            cwd=ROOT,
-            env=build_environment(data, **settings),
-            stdout=out,
-            stderr=asyncio.subprocess.STDOUT,
-            stdin=asyncio.subprocess.DEVNULL,
-        )
+        offset, environment = out.tell(), build_environment(data, **settings)
+        process: Process
+        if forked:
+            process = await asyncio.to_thread(FORKS.fork, arguments, environment, out)
+        else:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "cli", *arguments),
+                cwd=ROOT,
+                env=environment,
+                stdout=out,
+                stderr=asyncio.subprocess.STDOUT,
+                stdin=asyncio.subprocess.DEVNULL,
+            )
 
     async def find_url() -> str | None:
         text = log.read_bytes()[offset:].decode(errors="replace")
@@ -239,8 +250,15 @@ async def launch_caravan(
     return process, url
 
 
+async def _prepare_data(data: Path, settings: dict[str, str]) -> None:
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if "CARAVAN_DATABASE_URL" not in settings and not any(data.iterdir()):
+        await place_cluster(data)
+
+
 @asynccontextmanager
 async def run_one_process(data: Path, **settings: str) -> AsyncIterator[Program]:
+    await _prepare_data(data, settings)
     process, url = await launch_caravan(["up"], settings, data, "up")
     program = Program(url, data, [process])
     try:
@@ -249,20 +267,21 @@ async def run_one_process(data: Path, **settings: str) -> AsyncIterator[Program]
         await program.stop()
 
 
-def _end_left(process: asyncio.subprocess.Process) -> None:
+def _end_left(process: Process) -> None:
     """What began before another one failed to; with SIGTERM, so that the backends that it holds end with it."""
     if process.returncode is None:
         process.terminate()
 
 
 @asynccontextmanager
-async def run_process_per_service(data: Path, **settings: str) -> AsyncIterator[Program]:
+async def run_process_per_service(data: Path, forked: bool = False, /, **settings: str) -> AsyncIterator[Program]:
     """Every service in a process of its own, on its own port; the first one holds the embedded backends."""
     async with AsyncExitStack() as stack:
-        processes: list[asyncio.subprocess.Process] = []
+        processes: list[Process] = []
         url = ""
+        await _prepare_data(data, settings)
         for name in SERVICES:
-            process, url = await launch_caravan(["run", name], settings, data, name)
+            process, url = await launch_caravan(["run", name], settings, data, name, forked=forked)
             processes.append(process)
             stack.callback(_end_left, process)
         program = Program(url, data, processes)
@@ -270,17 +289,8 @@ async def run_process_per_service(data: Path, **settings: str) -> AsyncIterator[
 
         async def is_everything_routed() -> bool:
             paths = (await program.client.get("/openapi.json")).json().get("paths", {})
-            return all(
-                path in paths
-                for path in (
-                    "/v1/users",
-                    "/v1/products",
-                    "/v1/orders",
-                    "/v1/stock/{sku}",
-                    "/v1/payments/{order_id}",
-                    "/v1/notifications",
-                )
-            )
+            expected = "/v1/users", "/v1/products", "/v1/orders", "/v1/stock/{sku}", "/v1/payments/{order_id}"
+            return all(path in paths for path in (*expected, "/v1/notifications"))
 
         await wait_until(is_everything_routed, seconds=START_SECONDS, every=0.2)
         yield program

@@ -39,14 +39,18 @@ from services.identity.client import (
     SessionState,
 )
 from services.registry import load_services
+from tests.support.database_templates import create_databases
 
 T = TypeVar("T")
 
 URL = "http://shop.test"
 
 
-async def wait_until(condition: Callable[[], Awaitable[T | None]], *, seconds: float = 10.0, every: float = 0.02) -> T:
-    """Wait for a condition with a deadline; its first truthy answer. It may raise AssertionError until it holds."""
+async def wait_until(condition: Callable[[], Awaitable[T | None]], *, seconds: float = 30.0, every: float = 0.02) -> T:
+    """Wait for a condition with a deadline; its first truthy answer. It may raise AssertionError until it holds.
+
+    The deadline ends what would never hold: how soon something must hold is the test's own claim, with its own number.
+    """
     end = time.monotonic() + seconds
     last: object = None
     while time.monotonic() < end:
@@ -197,6 +201,7 @@ async def run_services(
     services = [*load_services(names), *extra_services]
     if "identity" not in names:
         services.append(issuer.build_service())
+    await create_databases(services, backends)
     await run_migrations(services, backends)
     kernel_settings = settings or Settings(drain_seconds=2, **settings_fields)
     async with Process(services, kernel_settings, backends, GET_KEY_SET, ACCEPT_TOKEN, URL, clock) as process:

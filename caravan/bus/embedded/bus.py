@@ -5,12 +5,13 @@ what is past its retention.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
 import asyncpg
 
+from caravan import fault_flags
 from caravan.backoff import compute_backoff
 from caravan.bus import (
     DEAD_LETTER_MAX_BYTES,
@@ -22,13 +23,15 @@ from caravan.bus import (
 )
 from caravan.bus.embedded import statements
 from caravan.bus.embedded.reader import NOTIFIED_POLL_SECONDS, POLL_SECONDS, QueueReader, TopicReader
-from caravan.bus.observation import BatchObserver
+from caravan.bus.observation import BatchObserver, PublishSpans
 from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST, Database
 from caravan.leadership import Leadership
 from caravan.messages import Binding, Exchange, OutgoingMessage, Queue, Topic, build_routing_regex
 from caravan.telemetry import log
 
+SYSTEM = "postgresql"
+"""What spans name as the transport."""
 _PRUNE_ROWS = 5_000
 _PRUNE_SECONDS = 60.0
 _RELEASE_SECONDS = 1.0
@@ -37,6 +40,8 @@ _NOTIFY_INTERVAL_SECONDS = 0.03
 
 
 class EmbeddedBus:
+    reachable: Mapping[str, bool] = {}
+
     def __init__(self, database: Database, leadership: Leadership) -> None:
         self.database = database
         self.leadership = leadership
@@ -91,7 +96,8 @@ class EmbeddedBus:
         columns = list(
             zip(*((m.channel_type, m.channel, m.routing_key, m.key, m.id, m.body) for m in messages), strict=True)
         )
-        await self.database.fetch("SELECT publish($1, $2, $3, $4, $5, $6)", *(list(column) for column in columns))
+        with PublishSpans(messages, SYSTEM):
+            await self.database.fetch("SELECT publish($1, $2, $3, $4, $5, $6)", *(list(column) for column in columns))
         names = {m.channel for m in messages}
         for name in names:
             self._wake_readers(name)
@@ -139,7 +145,7 @@ class EmbeddedBus:
 
     async def _run_reader(self, subscription: Subscription, handler: BatchHandler) -> None:
         reader_class = TopicReader if isinstance(subscription.source, Topic) else QueueReader
-        observed_handler = BatchObserver(subscription, "postgresql").wrap_handler(handler)
+        observed_handler = BatchObserver(subscription, SYSTEM).wrap_handler(handler)
         reader = reader_class(self.database, subscription, observed_handler, self._choose_poll_seconds)
         self._readers.setdefault(subscription.channel, []).append(reader)
         loop = asyncio.get_running_loop()
@@ -156,6 +162,8 @@ class EmbeddedBus:
                     continue
                 if not reader.is_loaded:
                     await reader.load_waiting_keys()
+                if fault_flags.active:
+                    await fault_flags.hold(fault_flags.CONSUMER_STUCK, subscription.name, lambda: self._is_stopping)
                 reader.wake_event.clear()
                 started_at = loop.time()
                 handled_count = await reader.handle_next_batch()
@@ -205,6 +213,13 @@ class EmbeddedBus:
             [subscription.name for subscription in subscriptions],
         )
         return {row[0]: row[1] for row in rows}
+
+    async def count_dead_letters(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
+        names = [subscription.name for subscription in subscriptions]
+        rows = await self.database.fetch(
+            "SELECT subscription, count(*) FROM dead_letter WHERE subscription = ANY($1) GROUP BY 1", names
+        )
+        return dict.fromkeys(names, 0) | {row[0]: row[1] for row in rows}
 
     async def list_dead_letters(
         self,

@@ -34,6 +34,7 @@ from caravan.bus.kafka.producer import Producer
 from caravan.bus.kafka.reader import GroupReader
 from caravan.bus.kafka.subscriber import build_broker
 from caravan.bus.kafka_servers import KafkaServers
+from caravan.bus.observation import PublishSpans
 from caravan.bus.topology import ObjectRef, build_topology, get_dead_letter_topic, get_retry_topic
 from caravan.bus.topology.kafka import apply_topology, describe_failure, find_missing
 from caravan.clock import Clock, utc_now
@@ -61,6 +62,7 @@ class KafkaBus:
         self._broker = build_broker(servers, client)
         self._inspector = KafkaInspector(servers, client)
         self._is_stopping = False
+        self.reachable: dict[str, bool] = {}
         self._readers: list[GroupReader] = []
 
     async def start(self) -> None:
@@ -94,11 +96,17 @@ class KafkaBus:
         for message in messages:
             by_topic.setdefault(message.channel, []).append(message)
         failures_by_topic = await asyncio.gather(
-            *(self._publish_to_topic(topic, group) for topic, group in by_topic.items())
+            *(self._publish_observed(topic, group) for topic, group in by_topic.items())
         )
         failures = [failure for of_topic in failures_by_topic for failure in of_topic]
         if failures:
             raise PublishError(failures)
+
+    async def _publish_observed(self, topic: str, messages: Sequence[OutgoingMessage]) -> list[PublishFailure]:
+        with PublishSpans(messages, "kafka") as spans:
+            failures = await self._publish_to_topic(topic, messages)
+            spans.record_failures(failures)
+        return failures
 
     async def _publish_to_topic(self, topic: str, messages: Sequence[OutgoingMessage]) -> list[PublishFailure]:
         try:
@@ -185,7 +193,15 @@ class KafkaBus:
             ]
             for subscription in subscriptions
         }
-        return await self._inspector.measure_lag(partitions_by_group) if partitions_by_group else {}
+        if not partitions_by_group:
+            return {}
+        self.reachable["kafka"] = False
+        lag = await self._inspector.measure_lag(partitions_by_group)
+        self.reachable["kafka"] = True
+        return lag
+
+    async def count_dead_letters(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
+        return await self._inspector.count_dead_letters([subscription.name for subscription in subscriptions])
 
     async def list_dead_letters(
         self,
@@ -248,4 +264,6 @@ def _translate_errors() -> Iterator[None]:
 async def _enqueue_message(producer: AIOKafkaProducer, topic: str, message: OutgoingMessage) -> Any:
     """Hand it to the producer; the future of its confirmation."""
     headers = [("message-id", str(message.id).encode()), ("content-type", b"application/json")]
+    if (traceparent := message.traceparent) is not None:
+        headers.append(("traceparent", traceparent.encode()))
     return await producer.send(topic, message.body, key=message.key.encode(), headers=headers)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from aiokafka import ConsumerRecord
 
-from caravan.bus import DEAD_LETTER_MAX_BYTES, DeadLetter, IncomingMessage
+from caravan.bus import DEAD_LETTER_MAX_BYTES, DeadLetter, IncomingMessage, cut_key
 from caravan.clock import EPOCH
 
 Headers = list[tuple[str, bytes]]
@@ -25,11 +25,13 @@ def build_dead_letter_headers(channel: str, incoming: IncomingMessage, reason: s
     fields = {
         "reason": reason[:2000],
         "channel": channel,
-        "key": incoming.key,
+        "key": cut_key(incoming.key),
         "attempt": str(incoming.attempt),
         "died-at": now.isoformat(),
         "size": str(len(incoming.body)),
     }
+    if fields["key"] != incoming.key:
+        fields["whole-key"] = "no"
     if len(incoming.body) > DEAD_LETTER_MAX_BYTES:
         fields["sha256"] = hashlib.sha256(incoming.body).hexdigest()
     # An exception's text may hold what UTF-8 has no bytes for; it must not keep its message from being given up.
@@ -54,7 +56,7 @@ def parse_dead_letter(record: ConsumerRecord, preview: int | None) -> DeadLetter
         attempt=_parse_number(headers, "attempt", 1),
         dead_lettered_at=_parse_time(headers),
         size=size,
-        redrivable=size <= len(record.value),
+        redrivable=size <= len(record.value) and headers.get("whole-key") != "no",
     )
 
 

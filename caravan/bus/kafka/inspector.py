@@ -32,6 +32,8 @@ class KafkaInspector:
         self._consumer: AIOKafkaConsumer | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._lock = asyncio.Lock()
+        self._dead_letter_counts: dict[str, tuple[int, int]] = {}
+        """By subscription: the end of its topic when it was read, and how many there were."""
 
     @asynccontextmanager
     async def _open_clients(self) -> AsyncIterator[tuple[AIOKafkaConsumer, AIOKafkaAdminClient]]:
@@ -96,6 +98,16 @@ class KafkaInspector:
                 )
                 for group, partitions in groups.items()
             }
+
+    async def count_dead_letters(self, subscriptions: Sequence[str]) -> dict[str, int]:
+        """A topic is read only when its end has moved since it was read last: removing one is a record, too."""
+        topics = {name: TopicPartition(get_dead_letter_topic(name), 0) for name in subscriptions}
+        async with self._open_clients() as (consumer, _):
+            ends = await consumer.end_offsets(list(topics.values())) if topics else {}
+        for name, tp in topics.items():
+            if self._dead_letter_counts.get(name, (0, 0))[0] != ends[tp]:
+                self._dead_letter_counts[name] = (ends[tp], len(await self._find_offsets(name)))
+        return {name: self._dead_letter_counts.get(name, (0, 0))[1] for name in topics}
 
     async def list_dead_letters(
         self, subscription: str, limit: int, preview: int, key: str | None = None

@@ -1,5 +1,6 @@
 """Reads topics on Kafka from their first message on, as no group, for whoever rebuilds a read model of them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,8 @@ from caravan.bus.opening import finish_opening
 from caravan.bus.topology.kafka import describe_failure
 
 _POLL_MS = 1_000
+_SILENCE_SECONDS = 60.0
+"""So long nothing may come of what is there: longer than a broker takes to be started again."""
 
 
 class KafkaTopicLog:
@@ -22,9 +25,16 @@ class KafkaTopicLog:
         self._ends: dict[TopicPartition, int] = {}
 
     async def read_messages(self, limit: int) -> list[LoggedMessage]:
+        """Raises KafkaTimeoutError when nothing comes of what was there: the client only waits for a broker that has
+        gone, and for a topic that was deleted.
+        """
         if not await self._list_unread():
             self._ends = await self._consumer.end_offsets(sorted(self._consumer.assignment()))
+        deadline = asyncio.get_running_loop().time() + _SILENCE_SECONDS
         while unread := await self._list_unread():
+            if asyncio.get_running_loop().time() > deadline:
+                partitions = ", ".join(f"{tp.topic}/{tp.partition}" for tp in unread)
+                raise KafkaTimeoutError(f"nothing has come of {partitions} for {_SILENCE_SECONDS:g} s")
             records = await self._consumer.getmany(*unread, timeout_ms=_POLL_MS, max_records=limit)
             messages = [
                 LoggedMessage(record.topic, record.value)

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from caravan.bus.kafka_servers import KafkaServers
-from caravan.bus.opening import finish_opening
+from caravan.bus.opening import OpeningTurns, finish_opening
 
 _MAX_REQUEST = 1_048_576
 _SETTINGS: dict[str, Any] = {
@@ -32,13 +32,13 @@ class Producer:
         self._client = client
         self._current_producer: AIOKafkaProducer | None = None
         self._user_counts: dict[AIOKafkaProducer, int] = {}
-        self._opening = asyncio.Lock()
+        self._opening = OpeningTurns()
 
     async def start(self) -> None:
         """Connect. Raises KafkaConnectionError when no broker is there, RuntimeError when the client isn't what a
         loss-free publish needs.
         """
-        async with self._opening:
+        async with self._opening.take_turn():
             if self._current_producer is None:
                 producer = AIOKafkaProducer(
                     client_id=self._client, **self._servers.build_client_arguments(), **_SETTINGS

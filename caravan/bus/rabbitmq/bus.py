@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, HeadersType
 from aio_pika.exceptions import ChannelPreconditionFailed
 
 from caravan.backoff import compute_backoff
@@ -22,10 +22,11 @@ from caravan.bus import (
     PublishFailure,
     Subscription,
 )
+from caravan.bus.observation import PublishSpans
 from caravan.bus.rabbitmq.connections import BROKER_ERRORS, CONNECT_SECONDS, Publisher, RabbitConnection, close_channel
 from caravan.bus.rabbitmq.messages import PREFETCH_MAX, QueueBrowser, browse, build_message, parse_dead_letter
 from caravan.bus.rabbitmq.reader import QueueReader
-from caravan.bus.topology import ObjectRef, build_topology, get_retry_queue
+from caravan.bus.topology import ObjectRef, build_topology, get_dead_letter_queue, get_retry_queue
 from caravan.bus.topology.rabbitmq import apply_topology, find_missing
 from caravan.clock import Clock, utc_now
 from caravan.concurrency import raise_if_cancelled
@@ -44,6 +45,7 @@ class RabbitBus:
         self._management = management
         self._clock = clock
         self._is_stopping = False
+        self.reachable: dict[str, bool] = {}
         self._publish_connection = RabbitConnection(url, f"{client} publish")
         self._consume_connection = RabbitConnection(url, f"{client} consume")
         self._publisher = Publisher(self._publish_connection)
@@ -79,8 +81,10 @@ class RabbitBus:
         by_key: dict[tuple[str, str], list[OutgoingMessage]] = {}
         for outgoing in messages:
             by_key.setdefault((outgoing.channel, outgoing.key), []).append(outgoing)
-        failures_by_key = await asyncio.gather(*(self._publish_in_order(of_key) for of_key in by_key.values()))
-        failures = [failure for of_key in failures_by_key for failure in of_key]
+        with PublishSpans(messages, "rabbitmq") as spans:
+            failures_by_key = await asyncio.gather(*(self._publish_in_order(of_key) for of_key in by_key.values()))
+            failures = [failure for of_key in failures_by_key for failure in of_key]
+            spans.record_failures(failures)
         if failures:
             raise PublishError(failures)
 
@@ -90,7 +94,7 @@ class RabbitBus:
             try:
                 await self._publisher(
                     m.channel,
-                    build_message(m.body, m.key, str(m.id)),
+                    build_message(m.body, m.key, str(m.id), _build_trace_headers(m)),
                     exchange=m.channel_type == "exchange",
                     routing_key=m.routing_key,
                 )
@@ -149,13 +153,16 @@ class RabbitBus:
         """
         if not subscriptions:
             return {}
+        self.reachable["rabbitmq"] = False
         channel = await self._open_channel()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                return {
+                lag = {
                     subscription.name: await self._count_waiting(channel, subscription)
                     for subscription in subscriptions
                 }
+            self.reachable["rabbitmq"] = True
+            return lag
         except BROKER_ERRORS as error:
             raise ConnectionError(f"RabbitMQ can't be asked: {error!r}") from error
         finally:
@@ -173,6 +180,21 @@ class RabbitBus:
                 log.error("the broker knows no consumer; this one starts anew", queue=subscription.name)
                 await close_channel(reader.channel)
         return sum(result.message_count or 0 for result in (queue_result, *tier_results))
+
+    async def count_dead_letters(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
+        if not subscriptions:
+            return {}
+        channel = await self._open_channel()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return {
+                    subscription.name: await _count_ready(channel, get_dead_letter_queue(subscription.name))
+                    for subscription in subscriptions
+                }
+        except BROKER_ERRORS as error:
+            raise ConnectionError(f"RabbitMQ can't be asked: {error!r}") from error
+        finally:
+            await close_channel(channel)
 
     async def list_dead_letters(
         self,
@@ -227,3 +249,12 @@ class RabbitBus:
                 yield browser
         except BROKER_ERRORS as error:
             raise ConnectionError(f"the dead letters of {subscription} can't be read: {error!r}") from error
+
+
+def _build_trace_headers(message: OutgoingMessage) -> HeadersType | None:
+    traceparent = message.traceparent
+    return {"traceparent": traceparent} if traceparent else None
+
+
+async def _count_ready(channel: AbstractChannel, queue: str) -> int:
+    return (await channel.declare_queue(queue, passive=True)).declaration_result.message_count or 0

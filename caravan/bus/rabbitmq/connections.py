@@ -15,7 +15,7 @@ from aio_pika.exceptions import AMQPError
 from faststream.rabbit import RabbitBroker
 from yarl import URL
 
-from caravan.bus.opening import finish_opening
+from caravan.bus.opening import OpeningTurns, finish_opening
 from caravan.bus.pipeline import ObserverMiddleware
 from caravan.bus.topology.rabbitmq import describe_failure
 from caravan.tls import get_url_context
@@ -120,7 +120,7 @@ class Publisher:
     def __init__(self, connection: RabbitConnection) -> None:
         self._connection = connection
         self._channels: dict[str, AbstractChannel] = {}
-        self._opening = asyncio.Lock()
+        self._opening = OpeningTurns()
 
     async def __call__(
         self, target: str, message: aio_pika.Message, *, exchange: bool = False, routing_key: str = ""
@@ -153,7 +153,7 @@ class Publisher:
             raise
 
     async def _get_channel(self, target: str) -> AbstractChannel:
-        async with self._opening:
+        async with self._opening.take_turn():
             channel = self._channels.get(target)
             if channel is None or channel.is_closed:
                 channel = self._channels[target] = await self._connection.open_channel(

@@ -15,8 +15,8 @@ from typing import Any
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue, HeadersType
 
-from caravan.bus import DEAD_LETTER_MAX_BYTES, DeadLetter, IncomingMessage
-from caravan.bus.rabbitmq.connections import CONNECT_SECONDS, RabbitConnection, close_channel
+from caravan.bus import DEAD_LETTER_MAX_BYTES, DeadLetter, IncomingMessage, cut_key
+from caravan.bus.rabbitmq.connections import ACKNOWLEDGE_SECONDS, CONNECT_SECONDS, RabbitConnection, close_channel
 from caravan.bus.topology import get_dead_letter_queue
 from caravan.clock import EPOCH, new_id
 from caravan.telemetry import log
@@ -57,7 +57,10 @@ def build_dead_letter(channel: str, incoming: IncomingMessage, reason: str, now:
         "x-died-at": now.isoformat(),
         "x-size": len(incoming.body),
     }
-    return build_message(incoming.body[:DEAD_LETTER_MAX_BYTES], incoming.key, incoming.handle.message_id or "", headers)
+    key = cut_key(incoming.key)
+    if key != incoming.key:
+        headers["x-whole-key"] = False
+    return build_message(incoming.body[:DEAD_LETTER_MAX_BYTES], key, incoming.handle.message_id or "", headers)
 
 
 def parse_dead_letter(
@@ -77,7 +80,7 @@ def parse_dead_letter(
         attempt=read_number(received, "x-attempt", 1),
         dead_lettered_at=_parse_time(dead_lettered_at),
         size=size,
-        redrivable=size <= len(received.body),
+        redrivable=size <= len(received.body) and read_header(received, "x-whole-key", True) is not False,
     )
 
 
@@ -126,7 +129,9 @@ class QueueBrowser:
                 return
 
     async def remove(self, received: AbstractIncomingMessage) -> None:
-        await received.ack()
+        """Raises TimeoutError when the connection is gone and the client's buffer is full: nobody empties it."""
+        async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
+            await received.ack()
         self._removed_count += 1
 
     @property

@@ -13,7 +13,7 @@ from typing import Any
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from faststream.rabbit import RabbitBroker
 
-from caravan.bus import BatchHandler, IncomingMessage, Subscription
+from caravan.bus import BatchHandler, IncomingMessage, Subscription, cut_key
 from caravan.bus.pipeline import run_pipeline
 from caravan.bus.rabbitmq.connections import ACKNOWLEDGE_SECONDS, BROKER_ERRORS, CONNECT_SECONDS, Publisher
 from caravan.bus.rabbitmq.messages import build_dead_letter, build_message, read_header, read_number
@@ -27,7 +27,11 @@ from caravan.telemetry import log
 
 def build_incoming(received: AbstractIncomingMessage) -> IncomingMessage:
     return IncomingMessage(
-        str(read_header(received, "x-key", "")), received.body, read_number(received, "x-attempt", 1), received
+        str(read_header(received, "x-key", "")),
+        received.body,
+        read_number(received, "x-attempt", 1),
+        received,
+        bool(received.redelivered),
     )
 
 
@@ -130,7 +134,7 @@ class QueueReader(Reader):
         tier = get_retry_queue(self.subscription.name, incoming.attempt - 1)
         try:
             await self._publisher(
-                tier, build_message(incoming.body, incoming.key, incoming.handle.message_id or "", headers)
+                tier, build_message(incoming.body, cut_key(incoming.key), incoming.handle.message_id or "", headers)
             )
         except BROKER_ERRORS as error:  # it is seen by fewer people, and tried again all the same
             log.warning("no copy in the retry tier", queue=tier, error=repr(error))

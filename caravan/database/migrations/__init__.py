@@ -3,7 +3,8 @@
 Each database has two branches of versions: the kernel's (outbox, inbox, idempotency records) and the service's own.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import itertools
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -22,14 +23,18 @@ from caravan.telemetry import log
 __all__ = [
     "KERNEL_VERSIONS",
     "NotMigrated",
+    "build_reader_url",
     "build_role_url",
     "check_versions",
     "get_role_name",
+    "grant_reads",
     "provision_databases",
     "upgrade_database",
 ]
 
 KERNEL_VERSIONS = Path(__file__).parent / "versions"
+READER_LIMITS = {"default_transaction_read_only": "on", "statement_timeout": "60s"}
+"""What a reader's sessions in another's database begin with. Its rights say what it may do; these are a second wall."""
 _LOCK_ID = 0x43415241  # "CARA": one migration of a database at a time
 
 
@@ -43,12 +48,20 @@ def build_role_url(server: str, database: str, password: str) -> str:
     return urlunsplit(server_parts._replace(netloc=f"{name}:{quote(password, safe='')}@{host}", path=f"/{name}"))
 
 
+def build_reader_url(server: str, database: str, reader: str, password: str) -> str:
+    """The URL under which the role of the database `reader` reads another one."""
+    return urlunsplit(urlsplit(build_role_url(server, reader, password))._replace(path=f"/{get_role_name(database)}"))
+
+
 def get_role_name(database: str) -> str:
     return f"caravan_{database}"
 
 
-async def provision_databases(server: str, passwords: Mapping[str, str]) -> None:
-    """A role with its limits and password and a database of its own for each name; nobody else may connect to it.
+async def provision_databases(
+    server: str, passwords: Mapping[str, str], readers: Mapping[str, Iterable[str]] | None = None
+) -> None:
+    """A role with its limits and password and a database of its own for each name; nobody else may connect to it but
+    the roles of its `readers`, whose sessions there are read-only.
 
     Repeatable; sets the passwords anew.
     """
@@ -56,24 +69,67 @@ async def provision_databases(server: str, passwords: Mapping[str, str]) -> None
         connection = await open_connection(server)
         try:
             pooled = await is_pooled(connection)
-            roles = {row[0] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
+            await _create_roles(connection, [*passwords, *itertools.chain(*(readers or {}).values())])
             existing = {row[0] for row in await connection.fetch("SELECT datname FROM pg_database")}
             for database, password in passwords.items():
                 name = get_role_name(database)
                 limits = [f"ALTER ROLE {name} SET {limit} = '{value}'" for limit, value in LIMITS.items()]
-                await connection.execute("; ".join([*([] if name in roles else [f"CREATE ROLE {name}"]), *limits]))
+                await connection.execute("; ".join(limits))
                 # DDL takes no parameters; the name is a service's, and format() quotes the password.
                 quoted = await connection.fetchval("SELECT format('%L', $1::text)", password)
                 # A pooler logs in with what it has read of the server's record of a password. Set anew, the same
                 # password
                 # has another record, and the pooler's next login would be refused.
-                there = name in roles and name in existing
+                there = name in existing
                 known = pooled and there and await _opens(build_role_url(server, database, password))
                 rights = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE" + ("" if known else f" PASSWORD {quoted}")
                 await connection.execute(f"ALTER ROLE {name} {rights}")
                 if name not in existing:
                     await connection.execute(f"CREATE DATABASE {name} OWNER {name}")
                     await connection.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+                await _admit_readers(connection, name, (readers or {}).get(database, ()))
+        finally:
+            await connection.close()
+
+
+async def _create_roles(connection: asyncpg.Connection, databases: Iterable[str]) -> None:
+    """A role that reads another's database may be made before its own database is, which gives it its password."""
+    there = {row[0] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
+    for role in {get_role_name(database) for database in databases} - there:
+        await connection.execute(f"CREATE ROLE {role}")
+
+
+async def _admit_readers(connection: asyncpg.Connection, database: str, readers: Iterable[str]) -> None:
+    for reader in map(get_role_name, readers):
+        limits = [f"ALTER ROLE {reader} IN DATABASE {database} SET {k} = '{v}'" for k, v in READER_LIMITS.items()]
+        await connection.execute("; ".join([f"GRANT CONNECT ON DATABASE {database} TO {reader}", *limits]))
+
+
+async def grant_reads(url: str, readers: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+    """Let each reader's role select these columns of these tables, and nothing else. `url`: of the tables' owner.
+    Repeatable.
+    """
+    if not readers:
+        return
+    async with _alone(url):
+        connection = await open_connection(url)
+        try:
+            for reader, columns_by_table in readers.items():
+                role = get_role_name(reader)
+                granted = await connection.fetch(
+                    "SELECT table_name, column_name FROM information_schema.column_privileges"
+                    " WHERE grantee = $1 AND table_schema = 'public'",
+                    role,
+                )
+                declared = {(table, column) for table, columns in columns_by_table.items() for column in columns}
+                if {(row[0], row[1]) for row in granted} == declared:
+                    continue
+                grants = [
+                    f"GRANT SELECT ({', '.join(columns)}) ON {table} TO {role}"
+                    for table, columns in columns_by_table.items()
+                ]
+                revoke = f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}"
+                await connection.execute("; ".join(["BEGIN", revoke, *grants, "COMMIT"]))
         finally:
             await connection.close()
 

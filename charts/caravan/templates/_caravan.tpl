@@ -17,6 +17,7 @@
     "CARAVAN_START_SECONDS" "180"
 ) (include "caravan.tlsSettings" (dict "root" . "backends" (keys .Values.backends.tls | sortAlpha)) | fromYaml) -}}
 {{- end -}}
+{{- with .Values.telemetry.otlpEndpoint }}{{ $_ := set $settings "CARAVAN_OTLP_ENDPOINT" . }}{{ end -}}
 {{- if and (eq .Values.discovery.by "operator") (not .Values.backends.embedded) -}}
 {{- /* The snapshot says it: a service that is added must not restart the others. */ -}}
 {{- $settings = merge (omit $settings "GATEWAY_SERVICES") (dict

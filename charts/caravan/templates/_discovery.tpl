@@ -1,10 +1,14 @@
-{{/* The operator's pods, in the namespace that its URL names. */}}
-{{- define "caravan.operatorPeer" -}}
-{{- $host := splitList "." (regexFind "[^/:]+" (trimPrefix "//" (regexFind "//.*" .Values.discovery.operatorUrl))) -}}
+{{/* (dict "root" $ "url" "http://operator.ops:8081" "part" "caravan-operator"): pods of what it is a part of, in the namespace that the URL names. */}}
+{{- define "caravan.peerAt" -}}
+{{- $host := splitList "." (urlParse .url).hostname -}}
 - namespaceSelector:
-    matchLabels: {kubernetes.io/metadata.name: {{ toJson (gt (len $host) 1 | ternary (index (append $host "") 1) .Release.Namespace) }}}
+    matchLabels: {kubernetes.io/metadata.name: {{ toJson (gt (len $host) 1 | ternary (index (append $host "") 1) .root.Release.Namespace) }}}
   podSelector:
-    matchLabels: {app.kubernetes.io/part-of: caravan-operator}
+    matchLabels: {app.kubernetes.io/part-of: {{ .part }}}
+{{- end }}
+
+{{- define "caravan.operatorPeer" -}}
+{{ include "caravan.peerAt" (dict "root" . "url" .Values.discovery.operatorUrl "part" "caravan-operator") }}
 {{- end }}
 
 {{/* How the service is found and called; what it declares in its OpenAPI document is public at the gateway. */}}

@@ -95,6 +95,15 @@
 {{- if not .Values.backends.embedded }}
 {{- toYaml .Values.networkPolicy.backends }}
 {{ end }}
+{{- with .Values.telemetry.otlpEndpoint }}
+{{- with $.Values.networkPolicy.collector }}
+{{- toYaml . }}
+{{- else -}}
+- ports: [{port: {{ (urlParse .).host | splitList ":" | last | atoi }}}]
+  to:
+    {{- include "caravan.peerAt" (dict "root" $ "url" . "part" "observability") | nindent 4 }}
+{{- end }}
+{{ end }}
 {{- with .Values.networkPolicy.extraEgress }}
 {{- toYaml . }}
 {{ end }}

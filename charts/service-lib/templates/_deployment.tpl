@@ -65,6 +65,11 @@ spec:
             - configMapRef: {name: {{ .settings.configMap }}}
           env:
             - {name: {{ .drainVariable }}, value: {{ include "text.of" .service.drainSeconds }}}
+            # What a trace or a line of a log says of its pod: whoever collects them needs no right to ask the cluster.
+            - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+            - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+            - name: OTEL_RESOURCE_ATTRIBUTES
+              value: k8s.namespace.name={{ .root.Release.Namespace }},k8s.pod.name=$(POD_NAME),k8s.node.name=$(NODE_NAME),k8s.container.name={{ .name }}
             {{- include "service-lib.environment" .environment | nindent 12 }}
           startupProbe:
             httpGet: {path: /readyz, port: probes}

@@ -178,9 +178,10 @@ class Kafka:
 
     async def _fetch_offsets(self, partitions: list[TopicPartition], end: OffsetSpec) -> dict[tuple[str, int], int]:
         requests = dict.fromkeys(partitions, end)
-        results = await self._client.run_request(
+        client = self._client
+        results = await client.run_request(
             "list_offsets",
-            lambda: self._client.admin.list_offsets(requests, request_timeout=self._client.timeout),  # type: ignore[call-arg]
+            lambda: client.admin.list_offsets(requests, request_timeout=client.timeout),  # type: ignore[call-arg]
         )
         return {
             (partition.topic, partition.partition): result.offset

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from caravan_operator.controller.runtime import Options, run_operator
-from caravan_operator.status import logs, traces
+from caravan_operator.resources import KINDS
+from caravan_operator.status import logs, metrics, traces
 
 
 def watch_resources(
@@ -36,6 +37,7 @@ def watch_resources(
     """
     logs.configure_logging(log_level)
     traces.configure_tracing()
+    metrics.initialize_counters(KINDS)
     asyncio.run(
         run_operator(Options(tuple(namespace or ()), own_namespace, port, snapshots_port, sweep, deletion_wait, lease))
     )

@@ -50,7 +50,7 @@ class Workers:
                         task.result()
                 if self.heartbeat_at - measured_at > METRICS_SECONDS:
                     measured_at = self.heartbeat_at
-                    self._update_metrics()
+                    self.update_metrics()
         finally:
             tasks = [sweep_task, *self._workers.values()]
             for task in tasks:
@@ -106,13 +106,13 @@ class Workers:
             await asyncio.sleep(self._sweep_seconds * random.uniform(0.9, 1.1))
             self.enqueue_sweep()
 
-    def _update_metrics(self) -> None:
+    def update_metrics(self) -> None:
         self._queue.measure_oldest()
         UNFINISHED_SECONDS.set(self.get_oldest_batch_age())
         counts: dict[tuple[str, str], int] = {}
         for resource in self._cache:
             condition = resource.get_condition(READY)
-            label = (resource.key.kind, condition["status"] if condition else "Unknown")
+            label = (resource.key.kind, condition["status"].lower() if condition else "unknown")
             counts[label] = counts.get(label, 0) + 1
         RESOURCES.clear()
         for (kind, ready), count in counts.items():

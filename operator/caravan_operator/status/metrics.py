@@ -1,5 +1,7 @@
 """Every metric, named like controller-runtime's; no label holds the name of an object."""
 
+from collections.abc import Iterable
+
 from prometheus_client import Counter, Gauge, Histogram
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -48,8 +50,12 @@ API_CALLS = Counter(
 EXTERNAL_WRITES = Counter(
     "caravan_operator_external_writes_total", "Actions that a broker has taken", ["kind", "action"]
 )
-DRIFTS = Counter("caravan_operator_drift_total", "Differences that somebody else made", ["kind", "outcome"])
-RESOURCES = Gauge("caravan_operator_resources", "Resources by whether they are Ready", ["kind", "ready"])
+DRIFTS = Counter(
+    "caravan_operator_drift_total", "Differences that somebody else made: corrected, reported", ["kind", "outcome"]
+)
+RESOURCES = Gauge(
+    "caravan_operator_resources", "Resources by whether they are Ready: true, false, unknown", ["kind", "ready"]
+)
 UNSYNCED_OBJECTS = Gauge(
     "caravan_operator_unsynced_objects", "Objects that existed at the start and that no watch has delivered yet"
 )
@@ -67,3 +73,11 @@ SNAPSHOT_DELAY_SECONDS = Histogram(
 )
 SNAPSHOT_POLLS = Gauge("caravan_operator_snapshot_polls", "Gateways and services that wait for the next snapshot")
 WATCH_EVENTS = Counter("caravan_operator_watch_events_total", "Events that the watches have brought", ["kind"])
+
+
+def initialize_counters(kinds: Iterable[str]) -> None:
+    """With zeros: a series that begins with its first event has not risen by it, and no rule sees that."""
+    for kind in kinds:
+        RECONCILE_ERRORS.labels(kind)
+        for outcome in ("corrected", "reported"):
+            DRIFTS.labels(kind, outcome)

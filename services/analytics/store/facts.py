@@ -14,8 +14,8 @@ from caravan.database import UnitOfWork
 from services.orders.messages import OrderCreated
 
 Step = Literal["shipped_at", "delivered_at"]
-AmountAt = tuple[UUID, int, str, datetime]
-"""Order, minor units, currency, time."""
+AmountsAt = tuple[UUID, int, int, str, datetime | None, datetime | None]
+"""Order; minor units captured and given back; currency; when each was."""
 
 
 async def record_orders(uow: UnitOfWork, orders: Sequence[OrderCreated]) -> None:
@@ -48,27 +48,21 @@ async def record_outcomes(uow: UnitOfWork, outcomes: Sequence[tuple[UUID, str, d
     )
 
 
-async def record_captures(uow: UnitOfWork, payments: Sequence[AmountAt]) -> None:
+async def record_amounts(uow: UnitOfWork, amounts: Sequence[AmountsAt]) -> None:
+    """All that was captured and given back for an order so far, by each message about it; the largest counts."""
+    if not amounts:
+        return
     await uow.execute(
-        "INSERT INTO order_fact (order_id, captured, currency, paid_at) SELECT o, max(a), max(c), min(t)"
-        " FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) AS input (o, a, c, t)"
-        " GROUP BY o ORDER BY o"
+        "INSERT INTO order_fact (order_id, captured, refunded, currency, paid_at, refunded_at)"
+        " SELECT o, max(captured), max(refunded), max(c), min(paid_at), min(refunded_at)"
+        " FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[])"
+        " AS input (o, captured, refunded, c, paid_at, refunded_at) GROUP BY o ORDER BY o"
         " ON CONFLICT (order_id) DO UPDATE SET captured = GREATEST(order_fact.captured, EXCLUDED.captured),"
+        " refunded = GREATEST(order_fact.refunded, EXCLUDED.refunded),"
         " paid_at = LEAST(order_fact.paid_at, EXCLUDED.paid_at),"
-        " currency = coalesce(order_fact.currency, EXCLUDED.currency)",
-        *_to_columns(payments),
-    )
-
-
-async def record_refunds(uow: UnitOfWork, refunds: Sequence[AmountAt]) -> None:
-    await uow.execute(
-        "INSERT INTO order_fact (order_id, refunded, currency, refunded_at) SELECT o, max(a), max(c), min(t)"
-        " FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) AS input (o, a, c, t)"
-        " GROUP BY o ORDER BY o"
-        " ON CONFLICT (order_id) DO UPDATE SET refunded = GREATEST(order_fact.refunded, EXCLUDED.refunded),"
         " refunded_at = LEAST(order_fact.refunded_at, EXCLUDED.refunded_at),"
         " currency = coalesce(order_fact.currency, EXCLUDED.currency)",
-        *_to_columns(refunds),
+        *_to_columns(amounts),
     )
 
 

@@ -9,6 +9,7 @@ Sums are ranked within their currency: 5,000 yen are no more than 40 pounds beca
 """
 
 from datetime import date, datetime
+from typing import Any
 
 import asyncpg
 import orjson
@@ -85,8 +86,18 @@ def _to_daily_report(day: date, document: str, revision: int, written_at: dateti
     return DailyReport(day=day, revision=revision, written_at=written_at, **orjson.loads(document))
 
 
+def _to_daily_document(day: date, document: str) -> tuple[date, dict[str, Any]]:
+    return day, orjson.loads(document)
+
+
 _FIND_DAILY_REPORT = Query(
     select(tables.DailyReport).where(col(tables.DailyReport.day) == bindparam("day")), _to_daily_report
+)
+_FIND_DAILY_DOCUMENTS = Query(
+    select(col(tables.DailyReport.day), col(tables.DailyReport.document)).where(
+        col(tables.DailyReport.day) >= bindparam("first"), col(tables.DailyReport.day) <= bindparam("last")
+    ),
+    _to_daily_document,
 )
 
 
@@ -159,9 +170,9 @@ async def count_states(database: Database, since: datetime, until: datetime) -> 
     return {row["state"]: row["orders"] for row in rows}
 
 
-async def write_daily_reports(uow: UnitOfWork, first: date, last: date, now: datetime) -> list[date]:
+async def write_daily_reports(uow: UnitOfWork, first: date, last: date, now: datetime) -> dict[date, int]:
     """Write the reports of these days, from the first day with an order on; the days whose report is new or differs
-    from the written one.
+    from the written one, each with its revision.
     """
     rows = await uow.fetch(
         f"WITH sums AS (SELECT {DAY} AS day, currency, {SUMS} FROM sale WHERE {PLACED_IN_DAYS} GROUP BY 1, currency),"
@@ -180,12 +191,17 @@ async def write_daily_reports(uow: UnitOfWork, first: date, last: date, now: dat
         " LEFT JOIN sales ON sales.day = d::date LEFT JOIN states ON states.day = d::date ORDER BY d"
         " ON CONFLICT (day) DO UPDATE SET document = EXCLUDED.document, revision = daily_report.revision + 1,"
         " written_at = EXCLUDED.written_at"
-        " WHERE daily_report.document <> EXCLUDED.document RETURNING day",
+        " WHERE daily_report.document <> EXCLUDED.document RETURNING day, revision",
         first,
         last,
         now,
     )
-    return [row["day"] for row in rows]
+    return {row["day"]: row["revision"] for row in rows}
+
+
+async def find_daily_documents(uow: UnitOfWork, first: date, last: date) -> dict[date, dict[str, Any]]:
+    """What the written reports of these days say."""
+    return dict(await _FIND_DAILY_DOCUMENTS.fetch_all(uow, first=first, last=last))
 
 
 async def find_daily_report(database: Database, day: date) -> DailyReport | None:

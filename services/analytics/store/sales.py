@@ -6,7 +6,7 @@ As in `facts.py` every statement gives the same rows in whatever order and howev
 from collections.abc import Sequence
 
 from caravan.database import UnitOfWork
-from services.analytics.store.facts import AmountAt
+from services.analytics.store.facts import AmountsAt
 from services.orders.messages import OrderCreated
 
 
@@ -39,25 +39,19 @@ async def record_orders(uow: UnitOfWork, orders: Sequence[OrderCreated]) -> None
     )
 
 
-async def record_captures(uow: UnitOfWork, payments: Sequence[AmountAt]) -> None:
+async def record_amounts(uow: UnitOfWork, amounts: Sequence[AmountsAt]) -> None:
+    """All that was captured and given back for an order so far, by each message about it; the largest counts."""
+    if not amounts:
+        return
     await uow.execute(
-        "INSERT INTO sale (order_id, captured, currency, paid_at) SELECT o, max(a), max(c), min(t)"
-        " FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) AS input (o, a, c, t)"
-        " GROUP BY o ORDER BY o"
+        "INSERT INTO sale (order_id, captured, refunded, currency, paid_at, refunded_at)"
+        " SELECT o, max(captured), max(refunded), max(c), min(paid_at), min(refunded_at)"
+        " FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[])"
+        " AS input (o, captured, refunded, c, paid_at, refunded_at) GROUP BY o ORDER BY o"
         " ON CONFLICT (order_id) DO UPDATE SET captured = GREATEST(sale.captured, EXCLUDED.captured),"
-        " paid_at = LEAST(sale.paid_at, EXCLUDED.paid_at), currency = coalesce(sale.currency, EXCLUDED.currency)",
-        *zip(*payments, strict=True),
-    )
-
-
-async def record_refunds(uow: UnitOfWork, refunds: Sequence[AmountAt]) -> None:
-    """All that was given back for an order so far, by each message about it; the largest counts."""
-    await uow.execute(
-        "INSERT INTO sale (order_id, refunded, currency, refunded_at) SELECT o, max(a), max(c), min(t)"
-        " FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) AS input (o, a, c, t)"
-        " GROUP BY o ORDER BY o"
-        " ON CONFLICT (order_id) DO UPDATE SET refunded = GREATEST(sale.refunded, EXCLUDED.refunded),"
+        " refunded = GREATEST(sale.refunded, EXCLUDED.refunded),"
+        " paid_at = LEAST(sale.paid_at, EXCLUDED.paid_at),"
         " refunded_at = LEAST(sale.refunded_at, EXCLUDED.refunded_at),"
         " currency = coalesce(sale.currency, EXCLUDED.currency)",
-        *zip(*refunds, strict=True),
+        *zip(*amounts, strict=True),
     )

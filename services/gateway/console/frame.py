@@ -10,6 +10,7 @@ from caravan import telemetry
 from caravan.auth import Role
 from caravan.errors import Problem
 from services.gateway.console.api_client import ApiRefused
+from services.gateway.console.observability_links import NO_LINKS, ObservabilityLinks
 from services.gateway.console.page import Page
 from services.gateway.console.registry import list_sections
 from services.gateway.console.rendering import SECURITY_HEADERS, render_response
@@ -33,9 +34,12 @@ def has_role(session: Session, role: Role) -> bool:
 class Frame:
     """Renders for one request."""
 
-    def __init__(self, request: Request, seal: SessionSeal, session: Session | None) -> None:
+    def __init__(
+        self, request: Request, seal: SessionSeal, session: Session | None, links: ObservabilityLinks = NO_LINKS
+    ) -> None:
         self._request = request
         self._seal = seal
+        self._links = links
         self._session = session
 
     def render(self, template: str, title: str, status: int = 200, **variables: Any) -> Response:
@@ -56,7 +60,7 @@ class Frame:
             form_token=self._seal.derive_form_token(session) if session else "",
             theme=_read_theme(self._request),
             location=_read_location(self._request),
-            **{"page": None, "live_url": "", **variables},
+            **{"page": None, "live_url": "", "outside": [], "trace_url": self._build_trace_url, **variables},
         )
         if notice:
             response.delete_cookie(NOTICE_COOKIE, path="/console")
@@ -68,8 +72,24 @@ class Frame:
         live_url = ""
         if page.live_path:
             live_url = f"{page.live_url.format(**self._request.path_params)}?after={view['live_after']}"
-        variables = {"title": page.title, "page": page, "actions": allowed, "live_url": live_url, **view}
+        outside = self._links.list_links(page.name, self._request.path_params) if self._sees_operations else []
+        variables = {
+            "title": page.title,
+            "page": page,
+            "actions": allowed,
+            "live_url": live_url,
+            "outside": outside,
+            **view,
+        }
         return self.render(page.template, **variables)
+
+    @property
+    def _sees_operations(self) -> bool:
+        """A customer is shown nothing of how the shop is watched."""
+        return self._session is not None and has_role(self._session, "staff")
+
+    def _build_trace_url(self, trace_id: str) -> str:
+        return self._links.build_trace_url(trace_id) if self._sees_operations else ""
 
     def render_problem(self, status: int, problem: dict[str, Any], retry_after: str = "") -> Response:
         title = TITLES.get(status) or problem.get("title") or "Something is wrong"

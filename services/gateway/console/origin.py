@@ -35,6 +35,6 @@ def read_local_target(text: str, fallback: str) -> str:
         and "\\" not in text
         and (text == COOKIE_PATH or text.startswith((f"{COOKIE_PATH}/", f"{COOKIE_PATH}?")))
         and "//" not in urlsplit(text).path
-        and not {".", ".."} & set(urlsplit(text).path.split("/"))
+        and not {".", ".."} & set(urlsplit(text).path.lower().replace("%2e", ".").split("/"))
     )
     return text if is_local else fallback

@@ -5,7 +5,19 @@ from `PAGES`. The API checks again: what is declared here decides what is offere
 """
 
 from services.gateway.console.page import Action, Download, Page
-from services.gateway.console.views import audit, failures, jobs, order, orders, products, reports, system, users
+from services.gateway.console.views import (
+    audit,
+    campaigns,
+    failures,
+    jobs,
+    order,
+    orders,
+    products,
+    reconciliation,
+    reports,
+    system,
+    users,
+)
 
 HOME = "/console/orders"
 """Where `/console` and a sign-in lead."""
@@ -71,6 +83,29 @@ PAGES = (
         ),
     ),
     Page(
+        "reconciliation",
+        reconciliation.PATH,
+        "Reconciliation",
+        "admin",
+        "reconciliation.html",
+        reconciliation.load_cases,
+        section="Operations",
+        actions=(Action("compare", "Compare everything now", "admin", reconciliation.compare_now),),
+    ),
+    Page(
+        "case",
+        f"{reconciliation.PATH}/{{case}}",
+        "Case",
+        "admin",
+        "case.html",
+        reconciliation.load_case,
+        actions=(
+            Action("repair", "Repair", "admin", reconciliation.repair_case),
+            Action("approve", "Approve the repair", "admin", reconciliation.approve_case),
+            Action("dismiss", "Dismiss", "admin", reconciliation.dismiss_case),
+        ),
+    ),
+    Page(
         "reports",
         reports.PATH,
         "Reports",
@@ -79,6 +114,28 @@ PAGES = (
         reports.load_reports,
         section="Shop",
         downloads=(Download("sales.csv", reports.fetch_sales_csv),),
+    ),
+    Page(
+        "campaigns",
+        campaigns.PATH,
+        "Campaigns",
+        "staff",
+        "campaigns.html",
+        campaigns.load_campaigns,
+        section="Shop",
+        actions=(Action("create", "Write the campaign", "staff", campaigns.create_campaign),),
+    ),
+    Page(
+        "campaign",
+        f"{campaigns.PATH}/{{campaign}}",
+        "Campaign",
+        "staff",
+        "campaign.html",
+        campaigns.load_campaign,
+        actions=(
+            Action("stop", "Stop", "staff", campaigns.stop_campaign),
+            Action("resume", "Resume", "staff", campaigns.resume_campaign),
+        ),
     ),
     Page("users", users.PATH, "Users", "admin", "users.html", users.load_users, section="Shop"),
     Page(

@@ -1,7 +1,7 @@
 """Makes HTML of the console's templates. Whatever a template puts in is escaped; `foreign` bounds what others wrote.
 
 Pages load one stylesheet and one script of our own, and the policy lets nothing else in: no inline code, no other host,
-no frame around.
+no frame around, and no text that a script makes HTML of but pages of ours (trusted types).
 """
 
 import hashlib
@@ -22,7 +22,7 @@ MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+
 MAX_FOREIGN_LENGTH = 500
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self';"
-    " frame-ancestors 'none'",
+    " frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types console",
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -32,8 +32,13 @@ SECURITY_HEADERS = {
 }
 TONES = {
     **dict.fromkeys(("created", "reserved", "paid", "shipped", "waiting", "active", "delayed"), "active"),
-    **dict.fromkeys(("delivered", "completed", "done", "redriven", "sent", "up", "closed"), "good"),
-    **dict.fromkeys(("cancelled", "refunded", "paused", "blocked", "degraded", "half-open"), "warn"),
+    **dict.fromkeys(("writing", "sending", "running", "scheduled", "repairing"), "active"),
+    **dict.fromkeys(
+        ("delivered", "completed", "done", "redriven", "sent", "up", "closed", "identical", "resolved"), "good"
+    ),
+    **dict.fromkeys(
+        ("cancelled", "refunded", "paused", "stopped", "missed", "replaced", "blocked", "degraded", "half-open"), "warn"
+    ),
     **dict.fromkeys(("rejected", "payment_failed", "failed", "dead", "down", "open"), "bad"),
 }
 """The colour of a state beside its word."""

@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from caravan.auth import Role
 from caravan.errors import Forbidden, NotFound
 from caravan.http import FREE_PARAMETERS, EventStream, convert_to_problem
-from services.gateway.console import sign_in
+from services.gateway.console import registration, sign_in
 from services.gateway.console.api_client import ApiClient, ApiRefused, fill_path
 from services.gateway.console.disclosure import record_disclosure
 from services.gateway.console.frame import Frame, has_role, redirect_to, redirect_to_sign_in
@@ -77,14 +77,16 @@ async def answer_visit(request: Request, answer: Callable[[Visit], Awaitable[Res
         if session is None:
             return _refuse_stranger(request, console, cookie)
         api = ApiClient(console.public_app, request, session.access_token)
-        response = await answer(Visit(request, console, session, api, Frame(request, console.seal, session)))
+        response = await answer(
+            Visit(request, console, session, api, Frame(request, console.seal, session, console.links))
+        )
     except ApiRefused as refused:
         if refused.status == 401:
             return _refuse_stranger(request, console, cookie)
-        response = Frame(request, console.seal, session).render_error(refused)
+        response = Frame(request, console.seal, session, console.links).render_error(refused)
     except Exception as error:
         problem = convert_to_problem(error, request.url.path)
-        response = Frame(request, console.seal, session).render_error(problem)
+        response = Frame(request, console.seal, session, console.links).render_error(problem)
     if session is not None and session != console.seal.read_session(cookie) and not _sets_session(response):
         console.seal.write_session(response, session)
     return response
@@ -215,4 +217,4 @@ async def show_unknown(request: Request) -> Response:
 for _path in ("/console/{part}", "/console/{part}/{rest}"):
     router.add_api_route(_path, show_unknown, name="show_unknown", methods=["GET"], **NOT_IN_SCHEMA)
 
-router.routes[:0] = sign_in.router.routes
+router.routes[:0] = [*sign_in.router.routes, *registration.router.routes]

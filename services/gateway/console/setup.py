@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from caravan.http import App
+from services.gateway.console.observability_links import ObservabilityLinks
 from services.gateway.console.renewal import SessionOpener
 from services.gateway.console.session import SessionSeal
 from services.gateway.use_cases import GatewayContext
@@ -17,6 +18,7 @@ class Console:
     public_app: App
     seal: SessionSeal
     sessions: SessionOpener
+    links: ObservabilityLinks
 
     @property
     def is_https(self) -> bool:
@@ -29,4 +31,6 @@ def is_https_url(url: str) -> bool:
 
 def build_console(context: GatewayContext, public_app: App) -> Console:
     seal = SessionSeal(context.secret, is_https=is_https_url(context.url))
-    return Console(context, public_app, seal, SessionOpener(context, seal))
+    settings = context.settings
+    links = ObservabilityLinks(settings.grafana_url, settings.alerts_url, settings.trace_url)
+    return Console(context, public_app, seal, SessionOpener(context, seal), links)

@@ -43,25 +43,37 @@ async def show_sign_in(request: Request) -> Response:
 @router.post(SIGN_IN_PATH, include_in_schema=False, openapi_extra={FREE_PARAMETERS: ""})
 async def sign_in(request: Request) -> Response:
     console: Console = request.app.state.console
-    api = ApiClient(console.public_app, request)
     try:
         require_same_origin(request, is_https=console.is_https)
         form = await read_form(request)
         target = read_local_target(form.get("next", ""), HOME)
-        answer = await api.post_form(
-            "/v1/auth/token",
-            {"grant_type": "password", "username": form.get("email", ""), "password": form.get("password", "")},
-            {"cookie": f"{DEVICE_COOKIE}={request.cookies[DEVICE_COOKIE]}"} if DEVICE_COOKIE in request.cookies else {},
+        session, response = await request_session(
+            console, request, form.get("email", ""), form.get("password", ""), target
         )
-        session = await open_new_session(console, request, answer)
     except ApiRefused as refused:
         return await _render_form(request, console, target, form.get("email", ""), refused.status, refused.problem)
     except Problem as error:
         return Frame(request, console.seal, None).render_error(error)
-    response = redirect_to(target)
     console.seal.write_session(response, session)
-    _pass_device_cookie(answer, response, is_https=console.is_https)
     return response
+
+
+async def request_session(
+    console: Console, request: Request, email: str, password: str, target: str
+) -> tuple[Session, Response]:
+    """Of whoever has this password, and the redirect to `target`, which makes the browser known to identity. Raises
+    ApiRefused.
+    """
+    api = ApiClient(console.public_app, request)
+    answer = await api.post_form(
+        "/v1/auth/token",
+        {"grant_type": "password", "username": email, "password": password},
+        {"cookie": f"{DEVICE_COOKIE}={request.cookies[DEVICE_COOKIE]}"} if DEVICE_COOKIE in request.cookies else {},
+    )
+    session = await open_new_session(console, request, answer)
+    response = redirect_to(target)
+    _pass_device_cookie(answer, response, is_https=console.is_https)
+    return session, response
 
 
 @router.get(SIGNED_IN_PATH, include_in_schema=False, openapi_extra={FREE_PARAMETERS: ""})

@@ -228,7 +228,8 @@ def _make_query_field(read: Read) -> Any:
     graphql_type = read.shape
     if isinstance(read, PageRead | ListRead):
         arguments["first"], defaults["first"] = int, DEFAULT_FIRST
-        graphql_type = list[read.shape] if isinstance(read, ListRead) else get_connection(read.shape)  # type: ignore[name-defined]
+        listed = isinstance(read, ListRead)
+        graphql_type = list[read.shape] if listed else get_connection(read.shape)  # type: ignore[name-defined]
     if isinstance(read, PageRead):
         arguments["after"], defaults["after"] = str | None, None
 

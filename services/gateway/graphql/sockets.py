@@ -14,7 +14,6 @@ from typing import Any
 
 import orjson
 from graphql import OperationType
-from prometheus_client import Counter, Gauge
 
 from caravan.errors import BadRequest, CapacityExceeded, Forbidden, Problem, TooManyRequests, Unauthorized
 from caravan.http import Receive, Send, convert_to_problem
@@ -44,14 +43,13 @@ from services.gateway.graphql.socket_messages import (
     read_token,
 )
 from services.gateway.graphql.socket_operations import SocketClient, SocketOperation, StreamInterrupted
+from services.gateway.metrics import CLOSED_SOCKETS, OPEN_SOCKETS
 from services.gateway.streams import StreamSlot
 
 INIT_SECONDS = 10.0
 """How long `connection_init` may take to come."""
 MAX_OPERATIONS = 50
 """That one socket runs at the same time."""
-OPEN_SOCKETS = Gauge("caravan_gateway_sockets", "WebSockets of the graph that are open at this replica")
-CLOSED_SOCKETS = Counter("caravan_gateway_sockets_closed_total", "WebSockets of the graph that have ended", ["code"])
 
 
 class GraphSocket:

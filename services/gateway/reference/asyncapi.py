@@ -34,6 +34,7 @@ ENVELOPE: Document = {
         "datacontenttype": {"type": "string", "const": "application/json"},
         "dataversion": {"type": "integer", "minimum": 1, "description": "Raised when a field is added."},
         "traceparent": {"type": "string", "description": "W3C trace context."},
+        "tracestate": {"type": "string", "description": "W3C: the span that made it, where that is in another trace."},
         "actor": {"type": "string", "description": "Who set it off: `<role>:<id>`."},
         "causationid": {"type": "string", "description": "Id of the message that this one answers."},
         "data": {"type": "object"},

@@ -6,7 +6,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from caravan import faults, telemetry
+from caravan import fault_attribution, telemetry
 from caravan.deadlines import Deadline
 from caravan.errors import DeadlineExceeded, Problem, ServiceUnavailable
 from caravan.http import App, Receive, Scope, Send
@@ -33,7 +33,7 @@ REPLACED_HEADERS = frozenset(
 DROPPED_HEADERS = HOP_BY_HOP_HEADERS | REPLACED_HEADERS
 PROTECTED_HEADERS = frozenset({b"host", b"content-length", b"content-type"})
 """What a client's Connection header can't take away."""
-GATEWAY_HEADERS = frozenset({b"date", b"server", b"x-request-id", faults.FAULT_HEADER.encode()})
+GATEWAY_HEADERS = frozenset({b"date", b"server", b"x-request-id", fault_attribution.FAULT_HEADER.encode()})
 """Answered by the gateway itself, or meant for it alone."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import orjson
 
-from caravan import faults
+from caravan import fault_attribution
 from caravan.database import CONNECTION_LOST
 from caravan.discovery.routing_snapshot import Route as Rule
 from caravan.errors import Problem
@@ -219,10 +219,12 @@ class RouteTable:
         failed: bool | None = None
         try:
             response = await self._context.http.get(endpoint.url + "/openapi.json", timeout=FETCH_SECONDS)
-            failed = faults.has_failed(response.status_code, response.headers.get(faults.FAULT_HEADER, ""))
+            failed = fault_attribution.has_failed(
+                response.status_code, response.headers.get(fault_attribution.FAULT_HEADER, "")
+            )
             return bytes(response.raise_for_status().content)
         except httpx2.TransportError as error:
-            failed = faults.has_failed_with(error)
+            failed = fault_attribution.has_failed_with(error)
             raise
         finally:
             endpoint.release(has_failed=failed)

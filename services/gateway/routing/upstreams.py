@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from caravan import faults
+from caravan import fault_attribution
 from caravan.backoff import add_jitter, compute_exponential_backoff
 from caravan.client import MAX_ENDPOINTS, MIN_BLAME_SECONDS
 from caravan.database import CONNECTION_LOST
@@ -108,7 +108,7 @@ class Upstreams:
             endpoint, response = await self._open_response(exchange, breaker, timeout)
             failed = _has_failed(response)
         except Problem as problem:
-            failed = faults.has_failed_with(problem)
+            failed = fault_attribution.has_failed_with(problem)
             raise
         finally:
             breaker.record_outcome(failed)
@@ -128,7 +128,7 @@ class Upstreams:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body"})
         except httpx2.TransportError as error:
-            failed = faults.has_failed_with(error)
+            failed = fault_attribution.has_failed_with(error)
             raise
         finally:
             if not exchange.is_stream:
@@ -151,7 +151,7 @@ class Upstreams:
                 return await self._try_endpoints(exchange)
         except TimeoutError:
             problem = timeout.build_error(exchange.service)
-            problem.fault = "" if breaker.is_silent_since(requested_at) else faults.UNKNOWN
+            problem.fault = "" if breaker.is_silent_since(requested_at) else fault_attribution.UNKNOWN
             raise problem from None
 
     async def _try_endpoints(self, exchange: "_Exchange") -> tuple[Endpoint, httpx2.Response]:
@@ -184,11 +184,11 @@ class Upstreams:
             except (httpx2.TransportError, TimeoutError) as error:
                 # Nobody has worked on what was not sent, and a read whose connection was lost is done again elsewhere
                 # at no charge.
-                is_unsent = policy.retry.unsent and isinstance(error, faults.UNSENT_ERRORS)
+                is_unsent = policy.retry.unsent and isinstance(error, fault_attribution.UNSENT_ERRORS)
                 is_moving = (
                     is_new
                     and len(tried_urls) < MAX_ENDPOINTS
-                    and (is_unsent or (is_repeatable and faults.is_connection_lost(error)))
+                    and (is_unsent or (is_repeatable and fault_attribution.is_connection_lost(error)))
                 )
                 if not is_moving and (
                     is_last
@@ -209,7 +209,7 @@ class Upstreams:
         try:
             return await self._context.discovery.acquire_endpoint(service, tried_urls)
         except CONNECTION_LOST as error:
-            raise ServiceUnavailable(f"{service} can't be located now", fault=faults.UNKNOWN) from error
+            raise ServiceUnavailable(f"{service} can't be located now", fault=fault_attribution.UNKNOWN) from error
 
     async def _send_to_endpoint(self, endpoint: Endpoint, policy: Policy, exchange: "_Exchange") -> httpx2.Response:
         """One attempt. When there is no answer, the endpoint is out of use again."""
@@ -220,7 +220,8 @@ class Upstreams:
                 return await self._get_client(exchange.service, exchange.is_stream).send(request, stream=True)
         except httpx2.TransportError as error:
             endpoint.release(
-                has_failed=faults.has_failed_with(error), was_reached=not isinstance(error, faults.UNSENT_ERRORS)
+                has_failed=fault_attribution.has_failed_with(error),
+                was_reached=not isinstance(error, fault_attribution.UNSENT_ERRORS),
             )
             raise
         except (
@@ -249,7 +250,7 @@ class _Exchange:
 
 
 def _has_failed(response: httpx2.Response) -> bool | None:
-    return faults.has_failed(response.status_code, response.headers.get(faults.FAULT_HEADER, ""))
+    return fault_attribution.has_failed(response.status_code, response.headers.get(fault_attribution.FAULT_HEADER, ""))
 
 
 def _build_connection_problem(service: str, error: httpx2.TransportError) -> Problem:

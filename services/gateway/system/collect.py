@@ -8,11 +8,13 @@ import asyncio
 from contextvars import Context
 from datetime import timedelta
 
+from redis.exceptions import RedisError
+
 from caravan.database import CONNECTION_LOST
 from caravan.deadlines import Deadline
 from caravan.jobs import UNAVAILABLE_ERRORS, admin
 from caravan.jobs.admin import STATES
-from caravan.status import StatusRequest, build_status_operation
+from caravan.status import StatusRequest, build_status_operation, find_rebuilds
 from caravan.telemetry import log
 from services.gateway.known_services import list_channels
 from services.gateway.routing.trie import OWN_SERVICE
@@ -22,6 +24,7 @@ from services.gateway.use_cases import GatewayContext, list_other_services
 
 CACHE_SECONDS = 1.0
 JOB_QUEUES = "job-queues"
+REBUILDS = "rebuilds"
 _QUEUES_SECONDS = 1.0
 
 
@@ -59,7 +62,7 @@ async def collect_status(context: GatewayContext) -> SystemStatus:
         ]
     except CONNECTION_LOST:
         endpoint_breakers = []
-    return merge_answers(
+    status = merge_answers(
         dict(zip(services, answers, strict=True)),
         list_channels(),
         endpoint_breakers,
@@ -68,6 +71,20 @@ async def collect_status(context: GatewayContext) -> SystemStatus:
         partial,
         context.clock(),
     )
+    return await _add_rebuilds(context, status)
+
+
+async def _add_rebuilds(context: GatewayContext, status: SystemStatus) -> SystemStatus:
+    """With how far each read model is that is made anew."""
+    try:
+        rebuilds = await find_rebuilds(context.redis, [projection.name for projection in status.projections])
+    except (RedisError, OSError, TimeoutError) as error:
+        reason = f"the Redis of the cache can't be reached ({type(error).__name__})"
+        status.partial.append(MissingPart(part=REBUILDS, url=None, reason=reason))
+        return status
+    for projection in status.projections:
+        projection.rebuild = rebuilds.get(projection.name)
+    return status
 
 
 async def _ask_service(context: GatewayContext, service: str) -> ProcessAnswers:

@@ -15,6 +15,7 @@ from services.gateway.system.view import (
     SystemCache,
     SystemChannel,
     SystemInstance,
+    SystemProjection,
     SystemQueue,
     SystemRouting,
     SystemService,
@@ -60,9 +61,15 @@ def merge_answers(
         breakers=[*_merge_breakers(everything), *endpoint_breakers],
         caches=_merge_caches(everything),
         job_queues=queues,
+        projections=_list_projections(everything),
         routing=routing,
         partial=[*missing, *partial],
     )
+
+
+def _list_projections(statuses: list[ServiceStatus]) -> list[SystemProjection]:
+    owners = {name: status.service for status in statuses for name in status.projections}
+    return [SystemProjection(name=name, service=owners[name], rebuild=None) for name in sorted(owners)]
 
 
 def _drop_repeated(answers: ProcessAnswers) -> list[tuple[str, ServiceStatus]]:
@@ -78,7 +85,7 @@ def _merge_service(
     reasons = [*reasons, *(reason for status in statuses for reason in status.not_ready)]
     state: ServiceState = "down" if not statuses else "degraded" if reasons else "up"
     subscriptions = [subscription for status in statuses for subscription in status.subscriptions]
-    waiting = _take_largest({}, ((flow.channel, flow.waiting) for flow in subscriptions))
+    waiting = _take_largest(((_get_group(name, flow), flow.channel), flow.waiting) for flow in subscriptions)
     return SystemService(
         name=name,
         state=state,
@@ -137,22 +144,28 @@ def _merge_outboxes(outboxes: list[OutboxStatus]) -> OutboxStatus | None:
     )
 
 
-def _take_largest(known: dict[str, int], counts: Iterable[tuple[str, int | None]]) -> dict[str, int]:
-    for name, count in counts:
+def _get_group(service: str, flow: SubscriptionFlow) -> str:
+    return flow.group or service
+
+
+def _take_largest(counts: Iterable[tuple[tuple[str, str], int | None]]) -> dict[tuple[str, str], int]:
+    known: dict[tuple[str, str], int] = {}
+    for reader, count in counts:
         if count is not None:
-            known[name] = max(known.get(name, 0), count)
+            known[reader] = max(known.get(reader, 0), count)
     return known
 
 
 def _merge_channels(statuses: list[ServiceStatus], declared: Sequence[Channel]) -> list[SystemChannel]:
     """Every declared channel, also where nothing moves."""
     published: dict[str, list[tuple[str, Flow]]] = {}
-    subscriptions: dict[str, dict[str, list[SubscriptionFlow]]] = {}
+    subscriptions: dict[str, dict[tuple[str, str], list[SubscriptionFlow]]] = {}
     for status in statuses:
         for sent in status.published:
             published.setdefault(sent.channel, []).append((status.service, sent.messages))
         for flow in status.subscriptions:
-            subscriptions.setdefault(flow.channel, {}).setdefault(status.service, []).append(flow)
+            reader = (status.service, _get_group(status.service, flow))
+            subscriptions.setdefault(flow.channel, {}).setdefault(reader, []).append(flow)
     return [
         SystemChannel(
             name=channel.name,
@@ -161,19 +174,20 @@ def _merge_channels(statuses: list[ServiceStatus], declared: Sequence[Channel]) 
             published=add_flows(flow for _, flow in published.get(channel.name, ())),
             publishers=sorted({service for service, _ in published.get(channel.name, ())}),
             subscriptions=[
-                _merge_subscription(service, flows)
-                for service, flows in sorted(subscriptions.get(channel.name, {}).items())
+                _merge_subscription(*reader, flows)
+                for reader, flows in sorted(subscriptions.get(channel.name, {}).items())
             ],
         )
         for channel in sorted(declared, key=lambda channel: channel.name)
     ]
 
 
-def _merge_subscription(service: str, flows: list[SubscriptionFlow]) -> SystemSubscription:
+def _merge_subscription(service: str, group: str, flows: list[SubscriptionFlow]) -> SystemSubscription:
     waiting = [flow.waiting for flow in flows if flow.waiting is not None]
     consumers = [flow.consumers for flow in flows if flow.consumers is not None]
     return SystemSubscription(
         service=service,
+        group=group,
         handled=add_flows(flow.handled for flow in flows),
         duplicates=add_flows(flow.duplicates for flow in flows),
         retries=add_flows(flow.retries for flow in flows),

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from caravan.status import CacheStatus, Flow, OutboxStatus, RequestFlow
+from caravan.status import CacheStatus, Flow, OutboxStatus, RebuildProgress, RequestFlow
 
 ServiceState = Literal["up", "degraded", "down"]
 
@@ -41,6 +41,7 @@ class SystemService(BaseModel):
 
 class SystemSubscription(BaseModel):
     service: str
+    group: str = Field(description="the consumer group: the service's name, or that of one which reads beside it")
     handled: Flow
     duplicates: Flow
     retries: Flow
@@ -93,6 +94,14 @@ class SystemQueue(BaseModel):
     next_at: datetime | None
 
 
+class SystemProjection(BaseModel):
+    """A read model, and its rebuild where one runs or ended within the last day."""
+
+    name: str
+    service: str
+    rebuild: RebuildProgress | None
+
+
 class SystemRouting(BaseModel):
     """The operator's routing snapshot that the gateway follows."""
 
@@ -102,7 +111,7 @@ class SystemRouting(BaseModel):
 
 
 class MissingPart(BaseModel):
-    """What did not answer: a service, at a URL where there are several, or `job-queues`."""
+    """What did not answer: a service, at a URL where there are several, `job-queues` or `rebuilds`."""
 
     part: str
     url: str | None
@@ -119,5 +128,6 @@ class SystemStatus(BaseModel):
     breakers: list[SystemBreaker]
     caches: list[SystemCache]
     job_queues: list[SystemQueue]
+    projections: list[SystemProjection]
     routing: SystemRouting | None
     partial: list[MissingPart]

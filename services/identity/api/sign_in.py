@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from markupsafe import Markup
 
-from caravan.faults import FAULT_HEADER
+from caravan.fault_attribution import FAULT_HEADER
 from caravan.http import FREE_PARAMETERS, Injected, document_headers, document_html_responses, render_html_page
 from services.identity import schemas
 from services.identity.api.context import find_network

@@ -7,7 +7,7 @@ import httpx2
 import orjson
 
 from caravan.errors import ServiceUnavailable
-from caravan.faults import DEPENDENCY
+from caravan.fault_attribution import DEPENDENCY
 
 MAX_DOCUMENT_BYTES = 256 * 1024
 

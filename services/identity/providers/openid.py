@@ -12,12 +12,12 @@ from typing import Annotated, Any
 
 import httpx2
 from joserfc.jwk import JWKRegistry, RSAKey
-from prometheus_client import Counter, Gauge
 from pydantic import AfterValidator, BaseModel, ValidationError
 
 from caravan.deadlines import Deadline
 from caravan.telemetry import log
 from caravan.token_issuers import TokenIssuer
+from services.identity.metrics import FETCHES, KEYS_FETCHED_AT
 from services.identity.providers.issuer_http import IssuerError, request_json
 from services.identity.settings import Settings, check_secure_url
 
@@ -30,14 +30,6 @@ MIN_REFRESH_SECONDS = 10.0
 MAX_KEYS = 100
 MIN_RSA_BITS = 2048
 _KEY_MEMBERS = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
-
-FETCHES = Counter(
-    "caravan_openid_fetches", "Documents of the outside issuer: fetched or failed", ["document", "result"]
-)
-KEYS_FETCHED_AT = Gauge(
-    "caravan_openid_keys_fetched_timestamp_seconds",
-    "When the outside issuer's keys were fetched last; 0 while they are not known",
-)
 
 
 def _check_endpoint(url: str) -> str:

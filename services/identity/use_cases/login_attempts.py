@@ -12,19 +12,14 @@ import secrets
 from dataclasses import dataclass
 from uuid import UUID
 
-from prometheus_client import Counter as Metric
-
 from caravan.auth import Caller
 from caravan.database import UnitOfWork
 from caravan.derivation import derive_secret
 from caravan.errors import TooManyRequests
+from services.identity.metrics import PASSWORD_ATTEMPTS
 from services.identity.model import Account, AttemptCounter, Device, build_counter
 from services.identity.store import attempts, sessions
 from services.identity.use_cases.keys import IdentityContext
-
-PASSWORD_ATTEMPTS = Metric(
-    "caravan_password_attempts", "Passwords given: right, wrong, or delayed before they were looked at", ["result"]
-)
 
 
 @dataclass(frozen=True, slots=True)

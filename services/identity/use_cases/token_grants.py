@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from prometheus_client import Counter
-
 from caravan.audit import record_audit
 from caravan.clock import new_id
 from caravan.derivation import derive_secret
 from caravan.errors import Unauthorized
 from caravan.passwords import normalize_password
+from services.identity.metrics import TOKEN_REQUESTS
 from services.identity.model import (
     CLIENT_SESSION_PREFIX,
     OPERATOR_CLIENT,
@@ -37,8 +36,6 @@ TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
 WRONG_CREDENTIALS = "the e-mail or the password is wrong"
 CLIENT_ID_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,39}")
-
-TOKEN_REQUESTS = Counter("caravan_token_requests", "Token requests by grant: granted or refused", ["grant", "result"])
 
 
 @dataclass(frozen=True, slots=True)

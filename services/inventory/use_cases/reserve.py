@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from prometheus_client import Counter
-
 from caravan import failpoint
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
@@ -17,13 +15,10 @@ from services.inventory.messages import (
     InventoryReserved,
     ReserveStock,
 )
+from services.inventory.metrics import RESERVATION_COUNTER
 from services.inventory.model import MovementContext, Reservation
 from services.inventory.store import reservation_table, stock_changes, stock_table
 from services.inventory.use_cases import SERVICE, InventoryContext, announce_after_commit, sum_quantities
-
-RESERVATION_COUNTER = Counter(
-    "caravan_stock_reservations", "Answers to ReserveStock, repeated ones included", ["state"]
-)
 
 
 async def reserve_stock(
@@ -60,7 +55,7 @@ async def reserve_stock(
 
 def _publish_reservation(uow: UnitOfWork, reservation: Reservation, caused_by: Delivery[ReserveStock]) -> None:
     order_id = reservation.order_id
-    RESERVATION_COUNTER.labels(reservation.state).inc()
+    uow.run_after_commit(RESERVATION_COUNTER.labels(reservation.state).inc)
     match reservation.state:
         case "held" | "shipped":
             uow.emit(INVENTORY_RESERVED, InventoryReserved(order_id=order_id), key=order_id, caused_by=caused_by)

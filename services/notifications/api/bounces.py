@@ -18,12 +18,13 @@ from caravan.http import (
     make_page_response,
 )
 from caravan.schemas import Page
-from services.notifications.schemas import BounceReceipt, BounceReport, UndeliverableAddressView
+from services.notifications.schemas import BounceReceipt, BounceReport, DeliveryReceipt, UndeliverableAddressView
 from services.notifications.signatures import is_signed_report
 from services.notifications.store import addresses
 from services.notifications.use_cases import NotificationsContext, bounces
 
 router = APIRouter(tags=["notifications"])
+_MAIL = {"required": True, "content": {"message/rfc822": {"schema": {"type": "string", "format": "binary"}}}}
 
 
 async def check_signature(
@@ -50,6 +51,19 @@ async def post_bounces(context: Injected[NotificationsContext], report: BounceRe
     promotions any more; a mail that came back is failed, and staff can send it again.
     """
     return make_json_response(await bounces.record_bounces(context, report))
+
+
+@router.post(
+    "/v1/notifications/delivery-reports",
+    response_model=DeliveryReceipt,
+    dependencies=[Depends(check_signature)],
+    openapi_extra={"requestBody": _MAIL},
+)
+async def post_delivery_report(context: Injected[NotificationsContext], request: Request) -> Response:
+    """For mail servers: a delivery status notification (RFC 3464) as it came to the address of `NOTIFICATIONS_SENDER`.
+    It counts for recipients of whom it names a message that was sent to them; 422 for any other mail.
+    """
+    return make_json_response(await bounces.record_delivery_report(context, await request.body()))
 
 
 @router.get("/v1/notifications/undeliverable-addresses", response_model=Page[UndeliverableAddressView])

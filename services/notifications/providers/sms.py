@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx2
+import orjson
 
 from services.notifications.providers.protocol import NOT_TRIED, SENT, SendResult
 from services.notifications.rendering import RenderedMessage
@@ -21,6 +22,7 @@ BATCH_SECONDS = 45.0
 MAX_LETTERS = 1_600
 """More than this no gateway takes; it is ten parts."""
 MAX_REASON = 300
+MAX_ANSWER_BYTES = 64 * 1024
 _MISCONFIGURED = frozenset({401, 402, 403, 404, 405, 407})
 """The account or the address is wrong, so no message is to blame."""
 _TRANSIENT = frozenset({408, 409, 425, 500})
@@ -65,20 +67,25 @@ class HttpSmsProvider:
         form = {**self._sender, "To": message.recipient, "Body": message.subject[:MAX_LETTERS]}
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
-                response = await self._http.post(
-                    self._url, data=form, auth=self._credentials, headers={"Idempotency-Key": message.key}
-                )
+                async with self._http.stream(
+                    "POST",
+                    self._url,
+                    data=form,
+                    auth=self._credentials,
+                    headers={"Idempotency-Key": message.key, "Accept-Encoding": "identity"},
+                    follow_redirects=False,
+                ) as response:
+                    answer = await _read_answer(response)
         except TimeoutError:
             return SendResult("again", f"no answer within {REQUEST_SECONDS:g} s")
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             return SendResult("down", f"{type(error).__name__}: {error}")
         except httpx2.TransportError as error:
             return SendResult("again", f"{type(error).__name__}: {error}")
-        return _classify_response(response)
+        return _classify_response(response, answer)
 
 
-def _classify_response(response: httpx2.Response) -> SendResult:
-    answer = _read_answer(response)
+def _classify_response(response: httpx2.Response, answer: dict[str, Any]) -> SendResult:
     status = response.status_code
     reason = f"{status} {answer.get('code') or ''} {answer.get('message') or ''}"
     reason = " ".join(reason.split())[:MAX_REASON]
@@ -93,9 +100,15 @@ def _classify_response(response: httpx2.Response) -> SendResult:
     return SendResult("refused", reason)
 
 
-def _read_answer(response: httpx2.Response) -> dict[str, Any]:
+async def _read_answer(response: httpx2.Response) -> dict[str, Any]:
+    """Its JSON; of a longer one nothing, and the status says enough: what it has taken must not be sent again."""
+    content = bytearray()
+    async for chunk in response.aiter_raw():
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            return {}
     try:
-        answer = response.json()
-    except ValueError:
+        answer = orjson.loads(content)
+    except orjson.JSONDecodeError:
         return {}
     return answer if isinstance(answer, dict) else {}

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ import aiosmtplib
 
 from caravan.clock import Clock
 from services.notifications import mime
+from services.notifications.enhanced_status import has_enhanced_status, is_bad_address
 from services.notifications.providers.protocol import NOT_TRIED, SENT, SendResult
 from services.notifications.rendering import RenderedMessage
 
@@ -20,7 +20,6 @@ SMTP_SECONDS = 10.0
 BATCH_SECONDS = 45.0
 """After this a batch is cut short: well within the lease of its rows."""
 MESSAGES_PER_CONNECTION = 10
-_ENHANCED_STATUS = re.compile(r"5\.(\d{1,3})\.(\d{1,3})\b")
 _BAD_ADDRESS_CODES = frozenset({550, 551, 553})
 
 
@@ -103,12 +102,9 @@ def _classify_reply(code: int, reason: str, *, is_bad_address: bool = False) -> 
 
 
 def _names_bad_address(refusal: aiosmtplib.SMTPRecipientRefused) -> bool:
-    """Whether the address itself was refused, and not what we are: by the enhanced status (RFC 3463: 5.1.x, or a
-    mailbox that is disabled), else by the reply's code.
-    """
-    status = _ENHANCED_STATUS.match(refusal.message)
-    if status:
-        return status[1] == "1" or (status[1], status[2]) == ("2", "1")
+    """Whether the address itself was refused, and not what we are: by the enhanced status, else by the reply's code."""
+    if has_enhanced_status(refusal.message):
+        return is_bad_address(refusal.message)
     return refusal.code in _BAD_ADDRESS_CODES
 
 

@@ -41,6 +41,7 @@ class SentMessage(NamedTuple):
     about: str
     kind: str
     resends: int
+    recipient: str
 
 
 _NOTE = Upsert(tables.UndeliverableAddress, UndeliverableAddress, shared=("noted_at",))

@@ -38,7 +38,8 @@ class NotificationDeadLetters:
                 uow, [UUID(dead_letter.id) for dead_letter in dead_letters], OPT_OUT_CATEGORIES, context.clock()
             )
             for priority in set(priorities):
-                uow.run_after_commit(partial(context.jobs.enqueue_soon, SEND_JOBS[priority]))  # type: ignore[index]  # as the table's CHECK has it
+                job = SEND_JOBS[priority]  # type: ignore[index]  # as the table's CHECK has it
+                uow.run_after_commit(partial(context.jobs.enqueue_soon, job))
         return len(priorities)
 
     async def discard(self, dead_letters: Sequence[DeadLetter]) -> int:

@@ -14,12 +14,12 @@ from uuid import UUID
 
 import asyncpg
 import orjson
-from prometheus_client import Counter, Histogram
 
-from caravan import failpoint
+from caravan import failpoint, fault_flags
 from caravan.jobs import Job, JobRequest, JobsUnavailable
 from caravan.telemetry import log
 from services.notifications.messages import ChannelName
+from services.notifications.metrics import PROVIDER_CALLS, SEND_COUNTER, SEND_DELAY
 from services.notifications.model import (
     KINDS,
     UNSUBSCRIBABLE,
@@ -29,7 +29,8 @@ from services.notifications.model import (
 )
 from services.notifications.providers.files import SLICE_SIZE
 from services.notifications.providers.protocol import NOT_TRIED, SendResult
-from services.notifications.rendering import RenderedMessage, render_templates
+from services.notifications.rendering import InlinePicture, RenderedMessage, render_templates
+from services.notifications.sales_chart import draw_sales_chart
 from services.notifications.signatures import LinkPurpose, build_link_token
 from services.notifications.store import addresses, notifications, sending_rate
 from services.notifications.use_cases import NotificationsContext, NotificationsResources
@@ -42,22 +43,11 @@ BATCH_SIZES: dict[Priority, int] = {"critical": 50, "standard": 200, "bulk": 200
 LEASE = timedelta(seconds=60)
 """A claimed row is due again after this long; no provider takes a batch longer than half of it."""
 PROVIDER_SECONDS = 60.0
+PICTURE_SECONDS = 20.0
 RUN_SECONDS = 60.0
 """A job with more to send than this ends; the next one goes on."""
 MIN_PAUSE, MAX_PAUSE = 0.1, 1.0
 """Between two looks whether the rate permits another message: many small batches would cost more than they gain."""
-
-SEND_COUNTER = Counter(
-    "caravan_notifications_total",
-    "Notifications by what came of handing them to a provider",
-    ["kind", "channel", "result"],
-)
-SEND_DELAY = Histogram(
-    "caravan_notification_seconds",
-    "From the request to the provider's confirmation",
-    ["priority"],
-    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600),
-)
 
 
 async def send_due(context: NotificationsContext, priority: Priority, job: Job) -> dict[str, int]:
@@ -152,7 +142,7 @@ async def _send_channel(
     messages: dict[int, RenderedMessage] = {}
     for index, row in enumerate(rows):
         try:
-            messages[index] = _render_row(context.resources, row, contents.get(row["id"], {}))
+            messages[index] = await _render_row(context.resources, row, contents.get(row["id"], {}))
         except Exception as error:  # a template or value that a newer version may get right
             log.error("not rendered", kind=row["kind"], about=row["about"], exc_info=error)
             results[index] = SendResult("again", f"not rendered: {type(error).__name__}: {error}")
@@ -189,7 +179,9 @@ def _count_results(
             histogram.observe(max(0.0, (now - row["created_at"]).total_seconds()))
 
 
-def _render_row(resources: NotificationsResources, row: asyncpg.Record, content: Mapping[str, Any]) -> RenderedMessage:
+async def _render_row(
+    resources: NotificationsResources, row: asyncpg.Record, content: Mapping[str, Any]
+) -> RenderedMessage:
     kind = KINDS[row["kind"]]
     values = {
         **dict.fromkeys(kind.optional_values),
@@ -216,7 +208,19 @@ def _render_row(resources: NotificationsResources, row: asyncpg.Record, content:
         html,
         row["created_at"],
         headers,
+        await _draw_pictures(values) if kind.name == "daily_report" else (),
     )
+
+
+async def _draw_pictures(values: Mapping[str, Any]) -> tuple[InlinePicture, ...]:
+    """Off the event loop: each takes about 0.1 s."""
+    async with asyncio.timeout(PICTURE_SECONDS):
+        return tuple(
+            [
+                InlinePicture(currency, await asyncio.to_thread(draw_sales_chart, days, currency))
+                for currency, days in values["history"].items()
+            ]
+        )
 
 
 def _build_link(resources: NotificationsResources, user_id: UUID, purpose: LinkPurpose) -> str:
@@ -232,8 +236,15 @@ async def _send_to_provider(
         return []
     backoff = resources.get_backoff(channel)
     try:
-        async with asyncio.timeout(PROVIDER_SECONDS):
-            results = await resources.providers[channel].send(messages)
+        with PROVIDER_CALLS[channel].observe("send") as call:
+            async with asyncio.timeout(PROVIDER_SECONDS):
+                if fault_flags.active:
+                    await fault_flags.disturb_provider(channel)
+                results = await resources.providers[channel].send(messages)
+            if any(result.status == "down" for result in results):
+                call.result = "failed"
+            elif all(result.status == "refused" for result in results):
+                call.result = "refused"
     except (
         Exception
     ) as error:  # a provider's own fault must not stop the others; what it did with the batch is not known

@@ -17,6 +17,7 @@ from services.catalog.client import GET_OFFERS, OffersRequest
 from services.inventory.client import GET_AVAILABILITY, AvailabilityRequest
 from services.orders import model
 from services.orders.messages import ORDER_CREATED, ORDERS, OrderCreated
+from services.orders.metrics import count_orders
 from services.orders.schemas import AcceptedOrder, OrderRequest
 from services.orders.use_cases import OrdersContext
 from services.payments.messages import EXPECT_PAYMENT, ExpectPayment, InvoiceLine
@@ -81,6 +82,7 @@ async def place_order(
             errors=[{"field": "lines", "rule": "their names and categories are too long together; send fewer lines"}],
         ) from None
     failpoint.hit("orders.place.after_commit")
+    count_orders(["created"])
     context.wake("project-orders")
     return response
 

@@ -1,5 +1,6 @@
 """What payments asks of a payment provider, whoever it is. A provider is chosen in `main.py`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -32,6 +33,7 @@ class ProviderLedgerEntry:
     reason: str
     charge: str | None
     at: datetime
+    reference: str = ""
 
 
 class NoProviderResponse(Exception):
@@ -53,3 +55,11 @@ class PaymentProvider(Protocol):
 
     async def list_entries(self, reference: str) -> list[ProviderLedgerEntry]:
         """All that was done for a reference, oldest first."""
+
+    async def list_entries_of(self, references: Sequence[str]) -> list[ProviderLedgerEntry]:
+        """All that was done for each of these references."""
+
+    async def list_statement(self, after: tuple[datetime, str], limit: int) -> list[ProviderLedgerEntry]:
+        """What was done after a position (time, key), whatever for, oldest first. An entry may appear a little behind
+        ones that are listed already.
+        """

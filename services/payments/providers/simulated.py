@@ -5,16 +5,19 @@ never touches), answers a known key with what it stored for it, and may fail to 
 """
 
 import asyncio
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import asyncpg
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from caravan.clock import new_id
 from caravan.database import Database
+from caravan.database.conditions import is_among
 from caravan.database.query import Query
-from caravan.database.tables import col, select_columns
+from caravan.database.tables import TEXT, TIMESTAMPTZ, col, select_columns
 from caravan.money import Money
 from services.payments.providers.protocol import CaptureDecline, CaptureSuccess, NoProviderResponse, ProviderLedgerEntry
 from services.payments.schemas import LedgerKind, LedgerOutcome
@@ -64,13 +67,23 @@ def _build_entry(
     return ProviderLedgerEntry(key, kind, outcome, Money(amount=amount, currency=currency), *fields)
 
 
-_FIELDS = ("amount", "currency", "key", "kind", "outcome", "reason", "charge", "at")
+_FIELDS = ("amount", "currency", "key", "kind", "outcome", "reason", "charge", "at", "reference")
 _SELECT = select(*select_columns(ProviderLedger, _FIELDS))
 _FIND = Query(_SELECT.where(col(ProviderLedger.key) == bindparam("key")), _build_entry)
 _LIST = Query(
     _SELECT.where(col(ProviderLedger.reference) == bindparam("reference")).order_by(
         col(ProviderLedger.at), col(ProviderLedger.key)
     ),
+    _build_entry,
+)
+_LIST_OF = Query(_SELECT.where(is_among(col(ProviderLedger.reference), "references")), _build_entry)
+_STATEMENT = Query(
+    _SELECT.where(
+        tuple_(col(ProviderLedger.at), col(ProviderLedger.key))
+        > tuple_(bindparam("at", type_=TIMESTAMPTZ), bindparam("key", type_=TEXT))
+    )
+    .order_by(col(ProviderLedger.at), col(ProviderLedger.key))
+    .limit(bindparam("limit")),
     _build_entry,
 )
 _INSERT_REFUND = Query(
@@ -126,6 +139,12 @@ class SimulatedProvider:
 
     async def list_entries(self, reference: str) -> list[ProviderLedgerEntry]:
         return await _LIST.fetch_all(self._database, reference=reference)
+
+    async def list_entries_of(self, references: Sequence[str]) -> list[ProviderLedgerEntry]:
+        return await _LIST_OF.fetch_all(self._database, references=list(references))
+
+    async def list_statement(self, after: tuple[datetime, str], limit: int) -> list[ProviderLedgerEntry]:
+        return await _STATEMENT.fetch_all(self._database, at=after[0], key=after[1], limit=limit)
 
     async def _enqueue_capture(self, call: _CaptureCall) -> asyncpg.Record:
         key = call[0]

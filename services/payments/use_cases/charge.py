@@ -10,16 +10,14 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from prometheus_client import Counter
-
-from caravan import failpoint
+from caravan import failpoint, fault_flags
 from caravan.audit import record_audit
 from caravan.concurrency import map_concurrently
 from caravan.database import UnitOfWork
 from caravan.jobs import Job, JobRequest, JobsUnavailable
 from caravan.messages import Delivery
 from caravan.money import Money
-from caravan.telemetry import log
+from caravan.telemetry import link_current_span, log
 from services.payments.messages import (
     CAPTURE_PAYMENT,
     PAYMENT_COMPLETED,
@@ -31,6 +29,7 @@ from services.payments.messages import (
     PaymentFailed,
     PaymentRefunded,
 )
+from services.payments.metrics import CAPTURE_RESULTS, PROVIDER_CALLS
 from services.payments.model import CaptureResult, Payment, RetrySchedule, format_invoice_number, restore_command
 from services.payments.providers.protocol import CaptureSuccess
 from services.payments.store import charges, expected_payments, refunds
@@ -43,9 +42,10 @@ MAX_RETRY_JOBS = 1000
 """Most jobs of further attempts that are made again at a time: those due first."""
 SPARE_SECONDS = 5.0
 """Added to the deadline of a call before the sweeper takes over: time to commit the result."""
-CAPTURE_RESULTS = Counter(
-    "caravan_payment_capture_results_total", "Calls to capture by what is known afterwards", ["state"]
-)
+REFUSED_TOKEN = "tok_declined"
+"""What is sent while the fault provider-refusing is on. It is the provider who declines: what it has charged without
+our hearing of it stays charged.
+"""
 PaymentResults = list[tuple[Payment, CaptureResult]]
 
 
@@ -55,14 +55,9 @@ async def expect_payments(context: PaymentsContext, uow: UnitOfWork, orders: Seq
     order_ids = await expected_payments.insert_expected_payments(
         uow, list({order.order_id: order for order in orders}.values()), now
     )
-    if order_ids:
-        uow.run_after_commit(
-            partial(
-                context.jobs.enqueue_soon,
-                RETRY_JOB,
-                *(_build_retry_job(order_id, 1, now, now) for order_id in order_ids),
-            )
-        )
+    for order_id in order_ids:
+        job = _build_retry_job(order_id, 1, now, now)
+        uow.run_after_commit(partial(context.jobs.enqueue_soon, RETRY_JOB, job))
 
 
 async def void_payments(context: PaymentsContext, uow: UnitOfWork, reasons: Mapping[UUID, str]) -> None:
@@ -115,6 +110,7 @@ async def retry_capture(context: PaymentsContext, job: Job) -> dict[str, str]:
 
 async def _capture_and_record(context: PaymentsContext, payments: Sequence[Payment]) -> None:
     if payments:
+        link_current_span(payment.traceparent for payment in payments)
         results = await call_provider(context, payments)
         async with context.database.unit_of_work() as uow:
             await record_results(context, uow, results)
@@ -143,7 +139,8 @@ async def call_provider(context: PaymentsContext, payments: Sequence[Payment]) -
     if not payments:
         return []
     failpoint.hit("payment.before_call")
-    results = await map_concurrently(partial(_capture_payment, context), payments, context.settings.calls_in_flight)
+    with PROVIDER_CALLS.observe_batch("capture", len(payments)):
+        results = await map_concurrently(partial(_capture_payment, context), payments, context.settings.calls_in_flight)
     failpoint.hit("payment.after_call_before_commit")
     return list(zip(payments, results, strict=True))
 
@@ -151,10 +148,17 @@ async def call_provider(context: PaymentsContext, payments: Sequence[Payment]) -
 async def _capture_payment(context: PaymentsContext, payment: Payment) -> CaptureResult:
     money = Money(amount=payment.amount, currency=payment.currency)
     try:
-        async with asyncio.timeout(context.settings.call_timeout_seconds):
-            provider_result = await context.resources.provider.capture(
-                payment.key, str(payment.order_id), money, payment.token
-            )
+        with PROVIDER_CALLS.observe("capture") as call:
+            async with asyncio.timeout(context.settings.call_timeout_seconds):
+                if fault_flags.active:
+                    await fault_flags.disturb_provider("payment")
+                is_refused = fault_flags.active and fault_flags.is_on(fault_flags.PROVIDER_REFUSING, "payment")
+                token = REFUSED_TOKEN if is_refused else payment.token
+                provider_result = await context.resources.provider.capture(
+                    payment.key, str(payment.order_id), money, token
+                )
+            if not isinstance(provider_result, CaptureSuccess):
+                call.result = "refused"
     except Exception as error:  # whatever went wrong, the charge may have been made
         log.warning("capture without an answer", order_id=str(payment.order_id), key=payment.key, error=repr(error))
         return CaptureResult("unknown", "the provider gave no answer")
@@ -178,7 +182,7 @@ async def record_results(context: PaymentsContext, uow: UnitOfWork, results: Pay
         return
     invoice_numbers = await charges.save_results(uow, applied_results, now)
     for payment, result in applied_results:
-        CAPTURE_RESULTS.labels(result.state).inc()
+        uow.run_after_commit(CAPTURE_RESULTS.labels(result.state).inc)
         payment.invoice = invoice_numbers.get(payment.order_id)
         caused_by = restore_command(payment, now)
         publish_outcome(uow, payment, caused_by)

@@ -4,20 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from prometheus_client import Histogram
-
 from caravan.auth import Caller
 from caravan.errors import NotFound
 from services.payments.invoice_pdf import build_document
+from services.payments.metrics import RENDER_SECONDS
 from services.payments.model import format_invoice_number
 from services.payments.store import invoices
 from services.payments.use_cases import PaymentsContext
-
-RENDER_SECONDS = Histogram(
-    "caravan_payment_invoice_render_seconds",
-    "Drawing one invoice's PDF, without the wait for a turn",
-    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2),
-)
 
 
 @dataclass(frozen=True, slots=True)

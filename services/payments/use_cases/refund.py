@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
-from caravan import failpoint
+from caravan import failpoint, fault_flags
 from caravan.audit import record_audit
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
@@ -12,6 +12,7 @@ from caravan.money import Money
 from caravan.telemetry import log
 from services.payments.client import HoldRequest, HoldResult
 from services.payments.messages import PAYMENT_REFUNDED, PaymentRefunded, RefundPayment
+from services.payments.metrics import PROVIDER_CALLS
 from services.payments.model import Refund, RetrySchedule, restore_command
 from services.payments.store import charges, expected_payments, refunds
 from services.payments.use_cases import PaymentsContext
@@ -67,8 +68,11 @@ async def _call_provider(context: PaymentsContext, refund: Refund) -> bool:
     try:
         if refund.charge is None:
             raise LookupError("nothing was captured for it")
-        async with asyncio.timeout(context.settings.call_timeout_seconds):
-            await context.resources.provider.refund(refund.key, str(refund.order_id), refund.charge, money)
+        with PROVIDER_CALLS.observe("refund"):
+            async with asyncio.timeout(context.settings.call_timeout_seconds):
+                if fault_flags.active:
+                    await fault_flags.disturb_provider("payment")
+                await context.resources.provider.refund(refund.key, str(refund.order_id), refund.charge, money)
         return True
     except Exception as error:  # whatever went wrong, the money may be on its way
         log.warning("refund without an answer", order_id=str(refund.order_id), key=refund.key, error=repr(error))

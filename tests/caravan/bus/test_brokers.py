@@ -55,6 +55,13 @@ class FakeTransport:
         self.measured: list[str] = []
         self.redriven: list[str] = []
         self.dead_letters: list[DeadLetter] = []
+        self.reachable = {"both": True}
+
+    async def count_dead_letters(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
+        return {
+            subscription.name: sum(letter.subscription == subscription.name for letter in self.dead_letters)
+            for subscription in subscriptions
+        }
 
     async def publish(self, messages: Sequence[OutgoingMessage]) -> None:
         if self.is_failing and messages:
@@ -114,8 +121,11 @@ async def test_dead_letters_of_both_are_one_list_oldest_first_up_to_the_limit() 
     log, tasks = Subscription("reader", make_topic()), Subscription("reader", make_queue())
     kafka.dead_letters = [make_dead_letter(f"t/0/{died}@0", log, died) for died in (1, 4)]
     rabbit.dead_letters = [make_dead_letter(f"m{died}", tasks, died) for died in (2, 3)]
-    found = await make_bus(kafka, rabbit).list_dead_letters([tasks, log], limit=3)
+    bus = make_bus(kafka, rabbit)
+    found = await bus.list_dead_letters([tasks, log], limit=3)
     assert [letter.id for letter in found] == ["t/0/1@0", "m2", "m3"]
+    assert await bus.count_dead_letters([tasks, log]) == {tasks.name: 2, log.name: 2}
+    assert bus.reachable == {"both": True}
 
 
 async def test_a_dead_letter_is_redriven_and_discarded_where_it_lies() -> None:

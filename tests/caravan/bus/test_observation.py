@@ -32,7 +32,9 @@ async def test_a_batch_counts_with_its_results_and_its_size() -> None:
         assert consumer_attributes.get()["messaging.system"] == "postgresql"
         return [DONE, DONE, HandlingResult(Result.RETRY, "no"), HandlingResult(Result.BLOCKED)]
 
-    results = await BatchObserver(subscription, "postgresql").wrap_handler(handle)(BATCH)
+    batch = [*BATCH[:2], BATCH[2]._replace(attempt=2), BATCH[3]._replace(is_redelivered=True)]
+    results = await BatchObserver(subscription, "postgresql").wrap_handler(handle)(batch)
+    assert metrics.MESSAGES_REDELIVERED.labels("observer", subscription.channel)._value.get() == 2
     assert [each.result for each in results] == [Result.DONE, Result.DONE, Result.RETRY, Result.BLOCKED]
     assert [count_handled(subscription, result) for result in Result] == [2, 1, 0, 1]
     assert metrics.BATCH_SIZE.labels("observer", subscription.channel)._sum.get() == len(BATCH)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from caravan.bus import opening
-from caravan.bus.opening import finish_opening
+from caravan.bus.opening import OpeningTurns, finish_opening
 
 
 class Connecting:
@@ -88,3 +88,41 @@ async def test_a_broker_that_hangs_is_left_after_a_while(monkeypatch: pytest.Mon
         with pytest.raises(asyncio.CancelledError):
             await user
     assert connecting.was_cancelled
+
+
+async def test_those_who_waited_while_it_failed_hear_the_same_and_whoever_comes_later_tries_again() -> None:
+    turns, answer, attempts = OpeningTurns(), asyncio.Event(), 0
+
+    async def open_once() -> None:
+        nonlocal attempts
+        async with turns.take_turn():
+            attempts += 1
+            await answer.wait()
+            if attempts == 1:
+                raise ConnectionRefusedError("nobody there")
+
+    users = [asyncio.create_task(open_once()) for _ in range(5)]
+    await run_loop_once()
+    answer.set()
+    errors = await asyncio.gather(*users, return_exceptions=True)
+    assert [(type(error), str(error)) for error in errors] == [(ConnectionRefusedError, "nobody there")] * 5
+    assert attempts == 1
+    await asyncio.gather(*(open_once() for _ in range(2)))
+    assert attempts == 3
+
+
+async def test_one_who_is_cancelled_in_his_turn_leaves_it_to_the_next() -> None:
+    turns = OpeningTurns()
+
+    async def open_for_ever() -> None:
+        async with turns.take_turn():
+            await asyncio.Event().wait()
+
+    async def open_at_once() -> str:
+        async with turns.take_turn():
+            return "opened"
+
+    first, second = asyncio.create_task(open_for_ever()), asyncio.create_task(open_at_once())
+    await run_loop_once()
+    first.cancel()
+    assert await second == "opened"

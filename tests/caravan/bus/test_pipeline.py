@@ -142,6 +142,8 @@ async def test_the_handler_s_spans_say_which_transport_and_subscription_it_is(tr
         {
             "messaging.system": transport,
             "messaging.destination.name": subscription.channel,
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
             "messaging.consumer.group.name": subscription.name,
         }
     ]

@@ -127,14 +127,17 @@ async def run_inbox(transport: str, database: Database) -> AsyncIterator[Publish
         yield publish
 
 
-def make_outgoing(transport: str, text: str, key: str = "key") -> OutgoingMessage:
+def make_outgoing(
+    transport: str, text: str, key: str = "key", *, traceparent: str | None = None, tracestate: str | None = None
+) -> OutgoingMessage:
     return encode_message(
         Noted(text=text),
         NOTED if transport == "kafka" else NOTES,
         key=key,
         source="test",
         time=utc_now(),
-        traceparent=None,
+        traceparent=traceparent,
+        tracestate=tracestate,
         actor=None,
         message_id=new_id(),
     )

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from caravan.cache import server
 from caravan.cache.declarations import MAX_LEASE_SECONDS
 from caravan.cache.server import FENCE_SECONDS, META, CacheServer, CacheUnavailable, EntryState
+from tests.support.faults import switch_faults
 from tests.support.shop import wait_until
 
 KEY = "cache:shop.lamps:1:a"
@@ -158,3 +159,9 @@ async def test_a_server_that_does_not_answer_in_time_is_unavailable(
     with pytest.raises(CacheUnavailable):
         await read(cache_server)
     await redis.client_unpause()
+
+
+async def test_a_fault_makes_the_cache_unavailable(cache_server: CacheServer) -> None:
+    with switch_faults("cache-unavailable"), pytest.raises(CacheUnavailable, match="the fault cache-unavailable is on"):
+        await read(cache_server)
+    assert (await read(cache_server)).state == "miss"

@@ -11,7 +11,7 @@ import pytest
 from caravan import telemetry
 from caravan.client import MAX_ENDPOINTS, Operation, OperationClient, authorization, caller, deadline
 from caravan.errors import DeadlineExceeded, NotFound, Problem, ServiceUnavailable
-from caravan.faults import DEPENDENCY
+from caravan.fault_attribution import DEPENDENCY
 from tests.caravan.client.caller_case import (
     ASK,
     CHANGE,

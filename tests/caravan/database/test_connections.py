@@ -12,6 +12,7 @@ import pytest
 from caravan.database import CONNECTION_LOST, Database, connections
 from caravan.database.migrations import provision_databases
 from caravan.runtime import Backends
+from tests.support.faults import switch_faults
 from tests.support.shop import wait_until
 
 NAME, SIZE = "kernel_connections", 2
@@ -198,3 +199,10 @@ async def test_an_array_may_be_any_collection_whose_elements_are_not_asked_what_
         "b",
     ]
     assert not {Iterable, Sized} & {*asked}
+
+
+async def test_a_fault_makes_one_database_unavailable(database: Database) -> None:
+    with switch_faults(f"database-unavailable:{NAME}"), pytest.raises(CONNECTION_LOST):
+        await database.fetchval("SELECT 1")
+    with switch_faults("database-unavailable:another"):
+        assert await database.fetchval("SELECT 1") == 1

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from caravan.clock import new_id
@@ -151,3 +152,19 @@ async def test_an_expected_version_that_has_passed_is_a_conflict_and_nothing_is_
         assert await count_pending(database) == 1
         await append(2)
         assert await database.fetchval("SELECT array_agg(version ORDER BY version) FROM event") == [1, 2, 3, 4]
+
+
+async def test_a_commit_that_fails_sends_no_message(backends: Backends) -> None:
+    checked_at_commit = "CREATE TABLE once (number int UNIQUE DEFERRABLE INITIALLY DEFERRED)"
+    async with open_kernel_database(backends, "kernel_commit", checked_at_commit) as database:
+
+        async def write(*numbers: int) -> None:
+            async with database.unit_of_work() as uow:
+                await uow.execute("INSERT INTO once SELECT unnest($1::int[])", numbers)
+                uow.emit(NOTED, Noted(text="a"), key="a")
+
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await write(1, 1)
+        assert await count_pending(database) == 0
+        await write(1, 2)
+        assert await count_pending(database) == 1

@@ -15,7 +15,7 @@ from caravan.clock import new_id
 from caravan.dead_letters.schemas import ListRequest, Selection, build_list_operation, build_redrive_operation
 from caravan.errors import Forbidden, Unauthorized
 from caravan.messages import OutgoingMessage
-from tests.support.failing_service import DeadLetterAdmin, Stamped
+from tests.support.failing_service import WAIT_SECONDS, DeadLetterAdmin, Stamped
 from tests.support.shop import wait_until
 
 
@@ -123,7 +123,7 @@ async def test_discarding_needs_a_reason_and_leaves_a_record(admin: DeadLetterAd
                 (r for r in records if r["action"] == "failures.discard" and r["actor"] == f"admin:{admin_id}"), None
             )
 
-        record = await wait_until(find_record)
+        record = await wait_until(find_record, seconds=WAIT_SECONDS)
         assert record is not None
         assert record["details"] == {"count": 1, "ids": [item["id"]], "reason": "a test order"}
 

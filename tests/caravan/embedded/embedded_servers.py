@@ -7,8 +7,9 @@ import asyncpg
 from redis.asyncio import Redis
 
 from caravan.embedded import ServerUrls, paths, postgres, valkey
+from tests.support import new_cluster
 
-SECRET = "a secret for tests, of more than 32 characters"
+SECRET = new_cluster.SECRET
 AS_ROOT = os.geteuid() == 0
 
 

@@ -18,4 +18,4 @@ if __name__ == "__main__":
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # who was started in the background inherits that it is ignored
-    asyncio.run(lock_folder(Path(sys.argv[1]), "a secret for tests, of more than 32 characters"))
+    asyncio.run(lock_folder(Path(sys.argv[1]), "test-secret-test-secret-test-secret-0"))

@@ -31,18 +31,18 @@ from tests.caravan.embedded.embedded_servers import (
 
 
 @pytest.fixture
-def killed(data: Path) -> Path:
+def killed(used_data: Path) -> Path:
     """A folder with something written, whose program was killed."""
     with subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("lock_owner.py"), data], stdout=subprocess.PIPE
+        [sys.executable, Path(__file__).with_name("lock_owner.py"), used_data], stdout=subprocess.PIPE
     ) as lock_owner:
         assert lock_owner.stdout
         assert lock_owner.stdout.readline() == b"ready\n"
-        backends = embedded.find_running(data)
+        backends = embedded.find_running(used_data)
         assert backends
         asyncio.run(write_rows(backends))
         lock_owner.kill()
-    return data
+    return used_data
 
 
 async def test_a_killed_program_s_servers_are_taken_over_with_their_data(killed: Path) -> None:
@@ -115,32 +115,32 @@ async def test_of_processes_started_at_once_all_get_going_and_the_last_stops_the
     assert embedded.find_running(data) is None
 
 
-async def test_one_joins_while_another_leaves(data: Path) -> None:
+async def test_one_joins_while_another_leaves(used_data: Path) -> None:
     for _ in range(3):
-        first = start_user(data)
+        first = start_user(used_data)
         assert is_ready(first)
         first.send_signal(signal.SIGINT)
-        second = start_user(data)
+        second = start_user(used_data)
         try:
             assert is_ready(second)
-            assert len(list_server_pids(data)) == 2
+            assert len(list_server_pids(used_data)) == 2
             stop_user(first)
-            backends = embedded.find_running(data)
+            backends = embedded.find_running(used_data)
             assert backends
             async with Redis.from_url(backends.redis_url) as client:
                 assert await client.ping()
         finally:
             stop_user(second)
-        assert list_server_pids(data) == []
+        assert list_server_pids(used_data) == []
 
 
-async def test_what_dies_is_started_again_once_for_all_who_use_it(data: Path) -> None:
-    other = start_user(data)
+async def test_what_dies_is_started_again_once_for_all_who_use_it(used_data: Path) -> None:
+    other = start_user(used_data)
     try:
         assert is_ready(other)
-        async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as backends:
+        async with embedded.start(used_data, secret=SECRET, announce=ignore_announcement) as backends:
             await write_rows(backends)
-            os.kill(list_server_pids(data)[0], signal.SIGKILL)
+            os.kill(list_server_pids(used_data)[0], signal.SIGKILL)
             deadline = time.monotonic() + 20
             while True:
                 try:
@@ -152,7 +152,7 @@ async def test_what_dies_is_started_again_once_for_all_who_use_it(data: Path) ->
         assert await read_rows(backends) == (42, b"42")
     finally:
         stop_user(other)
-    assert list_server_pids(data) == []
+    assert list_server_pids(used_data) == []
 
 
 async def test_another_secret_does_not_take_the_servers_from_those_who_use_them(
@@ -170,20 +170,20 @@ async def test_another_secret_does_not_take_the_servers_from_those_who_use_them(
     assert list_server_pids(folder) == before
 
 
-async def test_running_tells_only_while_a_program_holds_the_folder(data: Path) -> None:
-    assert embedded.find_running(data) is None
-    async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as backends:
-        assert embedded.find_running(data) == backends
-        urls_file = data / "backends.json"
+async def test_running_tells_only_while_a_program_holds_the_folder(used_data: Path) -> None:
+    assert embedded.find_running(used_data) is None
+    async with embedded.start(used_data, secret=SECRET, announce=ignore_announcement) as backends:
+        assert embedded.find_running(used_data) == backends
+        urls_file = used_data / "backends.json"
         assert stat.S_IMODE(urls_file.stat().st_mode) == 0o600
         kept = urls_file.read_text()
     urls_file.write_text(kept)  # as a killed program would leave it
-    assert embedded.find_running(data) is None
+    assert embedded.find_running(used_data) is None
 
 
-async def test_two_folders_run_side_by_side(shared: tuple[Path, ServerUrls], data: Path) -> None:
+async def test_two_folders_run_side_by_side(shared: tuple[Path, ServerUrls], used_data: Path) -> None:
     _, first = shared
-    async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as second:
+    async with embedded.start(used_data, secret=SECRET, announce=ignore_announcement) as second:
         await write_rows(second)
         assert await read_rows(second) == (42, b"42")
         connection = await asyncpg.connect(first.database_url)
@@ -192,10 +192,10 @@ async def test_two_folders_run_side_by_side(shared: tuple[Path, ServerUrls], dat
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["postgres", "valkey"])
-async def test_a_server_that_dies_is_started_again_where_it_was(data: Path, which: int) -> None:
-    async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as backends:
+async def test_a_server_that_dies_is_started_again_where_it_was(used_data: Path, which: int) -> None:
+    async with embedded.start(used_data, secret=SECRET, announce=ignore_announcement) as backends:
         await write_rows(backends)
-        os.kill(list_server_pids(data)[which], signal.SIGKILL)
+        os.kill(list_server_pids(used_data)[which], signal.SIGKILL)
         deadline = time.monotonic() + 20
         while True:
             try:
@@ -206,13 +206,13 @@ async def test_a_server_that_dies_is_started_again_where_it_was(data: Path, whic
                 await asyncio.sleep(0.05)
 
 
-async def test_a_taken_port_is_replaced_and_a_free_one_kept(data: Path) -> None:
-    async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as first:
+async def test_a_taken_port_is_replaced_and_a_free_one_kept(used_data: Path) -> None:
+    async with embedded.start(used_data, secret=SECRET, announce=ignore_announcement) as first:
         pass
-    async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as second:
+    async with embedded.start(used_data, secret=SECRET, announce=ignore_announcement) as second:
         assert second == first
     with socket.create_server(("127.0.0.1", port_of(first.database_url))):
-        async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as third:
+        async with embedded.start(used_data, secret=SECRET, announce=ignore_announcement) as third:
             assert third.database_url != first.database_url
             assert third.redis_url == first.redis_url
 
@@ -244,15 +244,15 @@ async def test_a_folder_whose_path_is_too_long_for_a_socket_works_too(data: Path
         await embedded.stop_orphans(deep)
 
 
-async def test_pid_files_that_name_somebody_else_stop_nothing(data: Path) -> None:
-    async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as backends:
-        postmaster = (data / "postgres" / "postmaster.pid").read_text()
-    somebody = subprocess.Popen(["sleep", "60"], user=get_server_uid(data))
+async def test_pid_files_that_name_somebody_else_stop_nothing(used_data: Path) -> None:
+    async with embedded.start(used_data, secret=SECRET, announce=ignore_announcement) as backends:
+        postmaster = (used_data / "postgres" / "postmaster.pid").read_text()
+    somebody = subprocess.Popen(["sleep", "60"], user=get_server_uid(used_data))
     try:
-        (data / "postgres" / "postmaster.pid").write_text(f"{somebody.pid}\n" + postmaster.split("\n", 1)[1])
-        (data / "redis" / "redis.pid").write_text(f"{somebody.pid}\n")
-        (data / "postgres" / f".s.PGSQL.{port_of(backends.database_url)}.lock").write_text(f"{somebody.pid}\n")
-        async with embedded.start(data, secret=SECRET, announce=ignore_announcement):
+        (used_data / "postgres" / "postmaster.pid").write_text(f"{somebody.pid}\n" + postmaster.split("\n", 1)[1])
+        (used_data / "redis" / "redis.pid").write_text(f"{somebody.pid}\n")
+        (used_data / "postgres" / f".s.PGSQL.{port_of(backends.database_url)}.lock").write_text(f"{somebody.pid}\n")
+        async with embedded.start(used_data, secret=SECRET, announce=ignore_announcement):
             assert somebody.poll() is None
         assert somebody.poll() is None
     finally:

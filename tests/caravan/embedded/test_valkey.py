@@ -20,12 +20,12 @@ REDIS_6 = Path(__file__).with_name("data") / "redis-6.2.14.aof"
 
 
 @pytest.fixture
-def former_folder(data: Path) -> Path:
-    folder = data / "redis"
+def former_folder(used_data: Path) -> Path:
+    folder = used_data / "redis"
     folder.mkdir()
     shutil.copy(REDIS_6, folder / "appendonly.aof")
     (folder / "written-by").write_text("Redis 6.2.14")
-    return data
+    return used_data
 
 
 async def test_jobs_that_redis_6_has_written_are_run(former_folder: Path) -> None:
@@ -52,21 +52,21 @@ async def test_what_was_written_is_there_after_the_next_start(former_folder: Pat
             await client.bgrewriteaof()
 
 
-async def test_the_running_server_is_found_by_its_folder(data: Path) -> None:
-    async with embedded.start(data, secret=SECRET, announce=print) as servers:
-        server = valkey.find_running(paths.find_paths(data))
+async def test_the_running_server_is_found_by_its_folder(used_data: Path) -> None:
+    async with embedded.start(used_data, secret=SECRET, announce=print) as servers:
+        server = valkey.find_running(paths.find_paths(used_data))
         assert server
         assert server.port == urlsplit(servers.redis_url).port
-        assert Path(server.process.cwd()) == (data / "redis").resolve()
+        assert Path(server.process.cwd()) == (used_data / "redis").resolve()
     assert not psutil.pid_exists(server.process.pid)
-    assert valkey.find_running(paths.find_paths(data)) is None
+    assert valkey.find_running(paths.find_paths(used_data)) is None
 
 
-async def test_a_folder_of_a_newer_server_is_refused_and_nothing_runs(data: Path) -> None:
-    async with embedded.start(data, secret=SECRET, announce=print):
+async def test_a_folder_of_a_newer_server_is_refused_and_nothing_runs(used_data: Path) -> None:
+    async with embedded.start(used_data, secret=SECRET, announce=print):
         pass
-    (data / "redis" / "written-by").write_text("Valkey 99.0.0")
+    (used_data / "redis" / "written-by").write_text("Valkey 99.0.0")
     with pytest.raises(embedded.StartError, match=r"written by Valkey 99\.0\.0, and here is only Valkey 9"):
-        async with embedded.start(data, secret=SECRET, announce=print):
+        async with embedded.start(used_data, secret=SECRET, announce=print):
             pass
-    assert list_server_pids(data) == []
+    assert list_server_pids(used_data) == []

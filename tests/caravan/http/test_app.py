@@ -50,11 +50,11 @@ def app() -> App:
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    """What `telemetry.export_spans` sets for a process: the global provider, and our tracer."""
+    """As if `export_spans` had been called, and somebody had set the global provider, too."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
-    monkeypatch.setattr("caravan.telemetry.trace._tracer", provider.get_tracer("caravan"))
+    monkeypatch.setattr("caravan.telemetry.trace._tracers", lambda _: provider.get_tracer("caravan"))
     yield exporter
     provider.shutdown()
 
@@ -64,7 +64,7 @@ async def test_a_request_makes_one_span(app: App, spans: InMemorySpanExporter) -
         assert (await client.post("/notes", json={"text": "four"})).json() == {"length": 4}
         assert (await client.post("/notes", json={})).status_code == 422
     made = [(span.name, span.kind) for span in spans.get_finished_spans()]
-    assert made == [("POST notes", SpanKind.SERVER)] * 2
+    assert made == [("POST /notes", SpanKind.SERVER)] * 2
 
 
 @pytest.mark.parametrize("is_declared", [True, False], ids=["by its length", "while it comes"])

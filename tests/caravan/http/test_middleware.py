@@ -20,6 +20,7 @@ from tests.caravan.http.asgi_client import (
     raise_on_call,
     show_client,
 )
+from tests.support.spans import collect_spans, get_id
 
 
 @pytest.mark.parametrize(
@@ -173,3 +174,25 @@ async def test_what_is_no_http_is_passed_on_untouched() -> None:
 
     await RequestMiddleware(app, "pets")({"type": "lifespan"}, nothing, nothing)
     assert seen == ["lifespan"]
+
+
+async def test_a_gateway_and_a_service_in_one_process_share_a_span() -> None:
+    contexts = []
+
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        contexts.append((telemetry.traceparent.get(), telemetry.service_name.get()))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    service = RequestMiddleware(app, "pets")
+
+    async def forward(scope: Scope, receive: Receive, send: Send) -> None:
+        await service({**scope}, receive, send)
+
+    with collect_spans() as spans:
+        await Client(RequestMiddleware(forward, "gateway")).send_request()
+    (span,) = spans.all
+    ids = "{:032x}-{:016x}".format(*get_id(span.context))
+    assert contexts == [(f"00-{ids}-01", "pets")]
+    assert span.resource.attributes["service.name"] == "caravan-gateway"
+    assert (span.attributes or {})["http.response.status_code"] == 200

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from caravan.errors import NotFound, Problem, ServiceUnavailable, TooManyRequests
-from caravan.faults import FAULT_HEADER
+from caravan.fault_attribution import FAULT_HEADER
 from caravan.http.problems import convert_to_problem, format_allow_header, make_problem_response
 from caravan.messages import MessageTooLarge
 

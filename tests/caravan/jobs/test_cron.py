@@ -63,6 +63,15 @@ def test_nine_o_clock_comes_once_on_the_day_of_a_change(month: int, day: int) ->
     assert cron.compute_next_time(first).date() == date(2026, month, day) + timedelta(days=1)
 
 
+@pytest.mark.parametrize("minutes", [0, 15, 29, 30, 59])
+def test_what_has_run_is_not_due_again_in_the_hour_that_comes_twice(minutes: int) -> None:
+    """London's clocks go back from 2 to 1 on 25 October 2026: a scheduler that starts then asks in the second hour."""
+    second_hour = datetime(2026, 10, 25, 1, minutes, tzinfo=UTC)
+    assert Cron("30 1 * * *", "Europe/London").compute_next_time(second_hour) == datetime(
+        2026, 10, 26, 1, 30, tzinfo=UTC
+    )
+
+
 @pytest.mark.parametrize("pattern", ["0 r * * *", "0 9 * *", "60 9 * * *", "0 0 30 2 *", "0 9 * * * *", "@daily", ""])
 def test_what_is_no_cron_spec_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match=r"cron spec|no time that ever comes"):

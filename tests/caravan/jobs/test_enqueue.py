@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from opentelemetry.trace import SpanKind
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from caravan import telemetry
@@ -13,6 +14,7 @@ from caravan.jobs import Enqueuer, JobRequest, Jobs, JobsUnavailable, enqueue
 from caravan.jobs.enqueue import build_options
 from tests.support.job_shop import GATE, GATES, NOTE, get_context, handled_data, wait_until_completed
 from tests.support.shop import Shop, wait_until
+from tests.support.spans import collect_spans
 
 jobs = Jobs("kernel")
 
@@ -96,6 +98,18 @@ async def test_a_job_carries_its_data_and_on_whose_behalf_it_runs(enqueuer: Enqu
         "request_id": "r",
         "actor": "customer:1",
     }
+
+
+async def test_one_job_for_several_is_linked_to_the_traces_of_all(enqueuer: Enqueuer, store: RecordingStore) -> None:
+    with collect_spans():
+        traces = []
+        for _ in range(3):
+            with telemetry.start_span("request", SpanKind.SERVER, parent=telemetry.new_traceparent()):
+                traces.append(telemetry.traceparent.get())
+                enqueuer.enqueue_soon("kernel.note-gather")
+        await enqueuer.flush()
+    ((job,),) = store.commands
+    assert [job["data"]["traceparent"], *job["data"]["links"]] == traces
 
 
 async def test_a_million_is_not_one_command(enqueuer: Enqueuer, store: RecordingStore) -> None:

@@ -4,10 +4,13 @@ import asyncio
 import sys
 from datetime import timedelta
 
+from opentelemetry.trace import SpanKind
+
 from caravan import telemetry
 from caravan.clock import new_id
 from caravan.jobs import JobRequest, admin
 from caravan.runtime import Backends
+from tests.support.faults import switch_faults
 from tests.support.job_shop import (
     GATE,
     GATES,
@@ -22,6 +25,7 @@ from tests.support.job_shop import (
 )
 from tests.support.program import ROOT
 from tests.support.shop import Shop, wait_until
+from tests.support.spans import build_node, collect_spans, get_id
 
 
 async def test_a_job_runs_once_with_its_data_and_keeps_its_result(shop: Shop) -> None:
@@ -98,6 +102,28 @@ async def test_a_job_runs_in_the_trace_and_for_the_request_that_made_it(shop: Sh
     assert found.result == {"trace": trace[3:35], "request": request}
 
 
+async def test_attempts_at_a_job_are_in_its_trace_and_linked_to_the_first(shop: Shop) -> None:
+    with collect_spans() as spans:
+        with telemetry.start_span("request", SpanKind.SERVER, parent=telemetry.new_traceparent()):
+            (job_id,) = await get_context(shop).jobs.enqueue(NOTE, JobRequest({"fails": 2, "mark": str(new_id())}))
+        await wait_until_completed(shop, NOTE, job_id)
+
+        async def has_ended() -> bool:
+            return len([each for each in spans.exporter.get_finished_spans() if each.name == f"process {NOTE}"]) >= 3
+
+        await wait_until(has_ended)
+    first, second, third = [span for span in spans.list_consumers() if span.name == f"process {NOTE}"]
+    (request,) = [span for span in spans.all if span.name == "request"]
+    assert {build_node(span).parent for span in (first, second, third)} == {get_id(request.context)}
+    assert [build_node(span).links for span in (first, second, third)] == [
+        (),
+        (get_id(first.context),),
+        (get_id(first.context),),
+    ]
+    assert [(span.attributes or {})["caravan.message.attempt"] for span in (first, second, third)] == [1, 2, 3]
+    assert spans.build_graph().list_orphans() == []
+
+
 async def test_a_job_whose_worker_was_killed_is_given_to_another(backends: Backends, shop: Shop) -> None:
     await shop.process.workers.workers[LEASH].stop(5)
     mark = f"leash-{new_id()}"
@@ -136,3 +162,12 @@ async def test_a_stopping_process_finishes_the_job_in_hand_and_takes_no_other(ba
         assert (await get_job_status(shop, GATE, a)).state == "completed"
         assert (await get_job_status(shop, GATE, b)).state == "waiting"
         assert second not in handled_data
+
+
+async def test_a_fault_fails_a_job_for_good(shop: Shop) -> None:
+    mark = {"mark": str(new_id())}
+    with switch_faults(f"job-failing:{NOTE}"):
+        (job_id,) = await get_context(shop).jobs.enqueue(NOTE, JobRequest(mark))
+        found = await wait_for_state(shop, NOTE, job_id, "failed")
+    assert (found.attempts, found.reason) == (1, "Reject: the fault job-failing is on")
+    assert mark not in handled_data

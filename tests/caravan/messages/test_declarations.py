@@ -32,6 +32,10 @@ class PourTea(Command):
 
 
 FIELDS: dict[str, Any] = {"owner": "kitchen", "key": "cup", "purpose": "A test's."}
+# What mypy refuses too.
+WRONG_EVENTS: Any = (TeaPoured, PourTea)
+WRONG_COMMANDS: Any = (PourTea, TeaPoured)
+WRONG_ROUTES: Any = {"a": PourTea}
 
 
 def test_a_type_is_named_by_its_service_and_class() -> None:
@@ -64,9 +68,9 @@ def test_a_channel_lists_what_it_declares(channel: Channel, types: tuple[type[Me
 @pytest.mark.parametrize(
     ("declare", "refusal"),
     [
-        (lambda: Topic("t", events=(TeaPoured, PourTea), **FIELDS), "topic t: PourTea is not an Event"),  # type: ignore[arg-type]
-        (lambda: Queue("q", commands=(PourTea, TeaPoured), **FIELDS), "queue q: TeaPoured is not a Command"),  # type: ignore[arg-type]
-        (lambda: Exchange("x", routes={"a": PourTea}, **FIELDS), "exchange x: PourTea is not an Event"),  # type: ignore[dict-item]
+        (lambda: Topic("t", events=WRONG_EVENTS, **FIELDS), "topic t: PourTea is not an Event"),
+        (lambda: Queue("q", commands=WRONG_COMMANDS, **FIELDS), "queue q: TeaPoured is not a Command"),
+        (lambda: Exchange("x", routes=WRONG_ROUTES, **FIELDS), "exchange x: PourTea is not an Event"),
     ],
     ids=["topic", "queue", "exchange"],
 )

@@ -16,6 +16,7 @@ from caravan.outbox import OutboxRelay, count_pending
 from caravan.outbox import relay as outbox_relay
 from caravan.runtime import Backends
 from tests.support.database import count_statements, open_kernel_database
+from tests.support.faults import switch_faults
 from tests.support.shop import wait_until
 
 NAME = "kernel_relay"
@@ -218,3 +219,24 @@ async def test_who_stops_sends_first_what_is_committed(
     assert len(bus.taken) == 600
     assert await count_pending(database) == 0
     await leadership.close()
+
+
+async def test_a_fault_has_each_message_of_an_outbox_refused(
+    database: Database, backends: Backends, bus: RecordingBus
+) -> None:
+    async def is_refused() -> bool:
+        return bool(await database.fetchval("SELECT count(*) FROM outbox WHERE refused_at IS NOT NULL"))
+
+    await commit(database, "a")
+    with switch_faults(f"message-refused:{database.service}"):
+        async with run_relay(database, backends, bus):
+            await wait_until(is_refused)
+    assert bus.taken == []
+    await commit(database, "behind it")
+    await database.execute("UPDATE outbox SET created_at = created_at - interval '1 hour'")
+    async with run_relay(database, backends, bus) as relay:
+        await commit(database, "b", key="another")
+        await wait_for_texts(bus, "b")
+        await relay.update_gauges()
+    assert relay._age_gauge._value.get() < 600, "the relay works: what waits behind a refused row is not its delay"
+    assert relay._refused_gauge._value.get() == 1

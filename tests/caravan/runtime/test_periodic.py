@@ -8,8 +8,12 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from caravan.fault_flags import FaultInjected
 from caravan.runtime.periodic import run_periodically
 from caravan.service import PeriodicTask
+from tests.support.faults import switch_faults
 from tests.support.shop import wait_until
 
 
@@ -46,3 +50,10 @@ async def test_woken_at_rest_it_runs_at_once() -> None:
         await wait_until(lambda: has_run(starts, 1))
         wake_event.set()
         await wait_until(lambda: has_run(starts, 2))
+
+
+async def test_a_fault_ends_the_loop_of_a_task() -> None:
+    context = cast("Any", SimpleNamespace(service="test", databases={}))
+    task = PeriodicTask("test", 3600.0, cast("Any", None))
+    with switch_faults("task-failing:test.test"), pytest.raises(FaultInjected):
+        await run_periodically(task, context, asyncio.Event())

@@ -1,5 +1,6 @@
 """What a service says of itself in a process."""
 
+from collections.abc import Collection
 from typing import Any, cast
 
 from caravan.clock import utc_now
@@ -18,12 +19,12 @@ class Call:
         return self._breakers
 
 
-async def build_status(service: str, call: Call | None = None) -> ServiceStatus:
+async def build_status(service: str, call: Call | None = None, groups: Collection[str] = ()) -> ServiceStatus:
     async def check_readiness() -> dict[str, str]:
         return {"orders": "read-only"}
 
     reporter = StatusReporter(check_readiness, {"jobs": "set maxmemory-policy"}, utc_now)
-    return await reporter.build_status(service, cast(Any, call or Call()))
+    return await reporter.build_status(service, cast(Any, call or Call()), groups or {service})
 
 
 async def test_what_is_not_ready_and_what_should_be_put_right() -> None:
@@ -44,6 +45,13 @@ async def test_messages_by_what_came_of_them_and_what_waits() -> None:
     assert [flow.total for flow in flows] == [5, 4, 3, 2]
     assert (pets.waiting, pets.consumers) == (9, None)
     assert status.outbox is not None and status.outbox.pending == 8
+
+
+async def test_a_consumer_group_beside_the_services_own_is_told_apart() -> None:
+    for group, waiting in (("shop", 1), ("shop-books", 2)):
+        metrics.CONSUMER_LAG.labels(group, "pets").set(waiting)
+    status = await build_status("shop", groups=("shop", "shop-books"))
+    assert [(flow.group, flow.waiting) for flow in status.subscriptions] == [("shop", 1), ("shop-books", 2)]
 
 
 async def test_the_share_of_hits_of_the_cache() -> None:

@@ -10,7 +10,7 @@ from caravan.telemetry import metrics
 DECLARED = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
 LABELS = {
     *("service", "channel", "result", "method", "route", "status", "task", "target", "operation", "queue", "state"),
-    *("source", "subject", "cache", "tag"),
+    *("source", "subject", "cache", "tag", "database", "redis", "check", "version", "commit", "fault", "provider"),
 }
 """None of them has a value for each order, user or request."""
 
@@ -46,3 +46,14 @@ def test_buckets_rise_and_reach_beyond_every_deadline() -> None:
             assert bounds == sorted(set(bounds)), read_name(metric)
     assert metrics.BUCKETS[0] <= 0.005
     assert metrics.BUCKETS[-1] >= 10
+
+
+def test_a_counter_whose_values_are_known_begins_at_zero_with_each_of_them() -> None:
+    metrics.start_at_zero(metrics.MESSAGES_HANDLED, ["begun"], ["one", "two"], ["done", "dead"])
+    found = {
+        tuple(sample.labels.values())
+        for family in metrics.MESSAGES_HANDLED.collect()
+        for sample in family.samples
+        if sample.labels["service"] == "begun" and sample.name.endswith("_total") and sample.value == 0
+    }
+    assert found == {("begun", channel, result) for channel in ("one", "two") for result in ("done", "dead")}

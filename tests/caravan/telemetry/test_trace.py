@@ -1,17 +1,33 @@
-"""Traces are told by W3C's header, and what is none is ignored."""
+"""What a batch makes names the batch's span, which readers link to."""
 
-import pytest
+from opentelemetry.trace import SpanKind
 
-from caravan.telemetry.trace import new_traceparent, parse_trace_id, parse_traceparent
-
-
-def test_a_new_trace_is_one_that_is_read_again_and_no_other() -> None:
-    first, second = new_traceparent(), new_traceparent()
-    assert parse_traceparent(first) == first
-    assert parse_trace_id(first) == first.split("-")[1] != parse_trace_id(second)
-    assert parse_trace_id(None) is None
+from caravan import telemetry
+from caravan.telemetry.traceparents import find_origin, new_traceparent
+from tests.support.spans import collect_spans
 
 
-@pytest.mark.parametrize("value", [None, "", "x", "00-" + "0" * 32 + "-" + "1" * 16 + "-01", "00-abc-def-01"])
-def test_what_is_no_trace_is_none(value: str | None) -> None:
-    assert parse_traceparent(value) is None
+def test_what_a_batch_makes_names_its_span_where_that_is_in_another_trace() -> None:
+    first, second, stranger = new_traceparent(), new_traceparent(), new_traceparent()
+    made_by = (first, second)
+    with (
+        collect_spans(),
+        telemetry.start_span("process things", SpanKind.CONSUMER, parent=first, links=made_by, traces=made_by),
+    ):
+        current = telemetry.traceparent.get()
+        assert telemetry.choose_traceparent(first) == current
+        assert telemetry.choose_tracestate(current) is None, "its traceparent names the span already"
+        assert telemetry.choose_traceparent(second) == second
+        assert find_origin(telemetry.choose_tracestate(second)) == current
+        assert telemetry.choose_tracestate(stranger) is None, "that trace does not lead here"
+    assert telemetry.choose_tracestate(second) is None
+
+
+def test_what_a_sweeper_took_up_is_linked_once_and_named_by_it() -> None:
+    own, parcel = new_traceparent(), new_traceparent()
+    with collect_spans() as spans, telemetry.start_span("run sweep", SpanKind.INTERNAL, parent=own):
+        assert telemetry.choose_tracestate(parcel) is None
+        telemetry.link_current_span([parcel, own, None, "x", parcel])
+        assert find_origin(telemetry.choose_tracestate(parcel)) == telemetry.traceparent.get()
+    (span,) = spans.all
+    assert [f"{link.context.trace_id:032x}" for link in span.links] == [parcel[3:35]]

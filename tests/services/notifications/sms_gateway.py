@@ -7,6 +7,7 @@ The number says what becomes of a message. `GET /messages` lists what was sent; 
 import json
 import time
 from base64 import b64decode
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
@@ -22,7 +23,7 @@ ANSWERS: dict[str, tuple[int, dict[str, Any]]] = {
     "+440000302": (302, {}),
     "+440000201": (201, {"status": "failed", "error_code": 30006}),
 }
-SILENT, CUT_OFF = "+440000000", "+440000001"
+SILENT, CUT_OFF, ENDLESS = "+440000000", "+440000001", "+440000002"
 sent: list[dict[str, str]] = []
 answered: dict[str, dict[str, str]] = {}
 
@@ -57,7 +58,18 @@ class Handler(BaseHTTPRequestHandler):
         if form["To"] == CUT_OFF and is_new:
             self.connection.close()
             return
+        if form["To"] == ENDLESS:
+            self._answer_without_end()
+            return
         self._answer(201, {"sid": f"SM{len(sent)}", "status": "queued", "error_code": None})
+
+    def _answer_without_end(self) -> None:
+        self.send_response(201)
+        self.send_header("content-length", str(2**40))
+        self.end_headers()
+        with suppress(OSError):
+            while True:
+                self.wfile.write(b" " * 2**16)
 
     def _answer(self, status: int, body: Any) -> None:
         content = json.dumps(body).encode()

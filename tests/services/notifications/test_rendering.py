@@ -47,8 +47,17 @@ EVERYTHING: dict[str, Any] = {
     "at": "2026-03-01T10:00:00.123456Z",
     "sku": "MUG",
     "items": [{"sku": "POT", "name": "Teapot", "rule": "bought_together", "because": "MUG"}],
+    "day": "2026-03-09",
+    "orders": 3,
+    "states": {"delivered": 2, "cancelled": 1},
+    "sales": [{"currency": "GBP", "revenue": 1999, "captured": 2500, "refunded": 501, "paid": 2, "units": 4}],
+    "history": {"GBP": [{"day": "2026-03-08", "revenue": -5}, {"day": "2026-03-09", "revenue": 1999}]},
     "campaign_id": "01990000-0000-7000-8000-000000000000",
 }
+
+
+FIGURES = {"states", "sales", "history"}
+"""Values of the daily report that hold others."""
 
 
 def make_message(
@@ -191,7 +200,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         found = dict(attributes)
-        self.text += " "
+        self.text += f" {found.get('alt') or ''} "
         self.tags.append((tag, found))
         self._hidden += tag in ("style", "title") or "display:none" in (found.get("style") or "")
         if tag == "a":
@@ -220,7 +229,7 @@ def test_text_and_html_say_the_same_and_lead_to_the_same_places(kind: Notificati
     reader = Reader()
     reader.feed(html)
     assert set(re.findall(r"https://\S+?(?=[.,]?(?:\s|$))", text)) == set(reader.links)
-    names = {*kind.required_values, *kind.optional_values} - {"campaign_id", "link", "parcels", "reason"}
+    names = {*kind.required_values, *kind.optional_values} - {"campaign_id", "link", "parcels", "reason"} - FIGURES
     shown = {name: str(EVERYTHING[name]) for name in names if isinstance(EVERYTHING[name], str | int)}
     shown |= {name: format_money(EVERYTHING[name]) for name in names if isinstance(EVERYTHING[name], dict)}
     shown.pop("at", None)
@@ -253,10 +262,14 @@ def test_a_mail_is_readable_on_a_phone_in_the_dark_and_without_anything_from_out
 @pytest.mark.parametrize("kind", MAILED, ids=lambda kind: kind.name)
 def test_no_value_of_a_mail_becomes_markup(kind: NotificationKind) -> None:
     evil = "<img src=x onerror=alert(1)>\"'&"
-    names = {*kind.required_values, *kind.optional_values} - MONEY_VALUES - {"parcels", "campaign_id", "items"}
+    names = (
+        {*kind.required_values, *kind.optional_values} - MONEY_VALUES - FIGURES - {"parcels", "campaign_id", "items"}
+    )
     changes: dict[str, Any] = dict.fromkeys(names, evil) | {"parcels": [{"sku": evil, "quantity": 1}]}
     if kind.name == "campaign":
         changes |= {"subject": evil, "text": evil, "items": [{"name": evil, "rule": evil}]}
+    if kind.name == "daily_report":
+        changes |= {"states": {evil: evil}, "history": {}}
     reader = Reader()
     reader.feed(render_kind(kind, **changes)[2])
     assert "img" not in [tag for tag, _ in reader.tags]

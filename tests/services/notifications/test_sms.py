@@ -20,7 +20,7 @@ from services.notifications.providers.sms import HttpSmsProvider
 from services.notifications.rendering import RenderedMessage
 from services.notifications.settings import Settings
 from tests.services.notifications.conftest import ask, back_in_stock, row
-from tests.services.notifications.sms_gateway import ACCOUNT, ANSWERS, CUT_OFF, PATH, SILENT, TOKEN
+from tests.services.notifications.sms_gateway import ACCOUNT, ANSWERS, CUT_OFF, ENDLESS, PATH, SILENT, TOKEN
 from tests.support.program import ROOT
 from tests.support.shop import run_services, wait_until
 
@@ -123,6 +123,12 @@ async def test_a_message_of_which_no_answer_came_is_sent_once_when_it_comes_agai
     assert [result.status for result in await gateway.send(message)] == ["again"]
     assert [result.status for result in await gateway.send(message)] == ["sent"]
     assert [sent["key"] for sent in await gateway.list_sent()] == [message.key]
+
+
+async def test_an_answer_without_end_is_not_read_to_its_end_and_what_was_taken_counts(gateway: Gateway) -> None:
+    began = asyncio.get_running_loop().time()
+    assert [result.status for result in await gateway.send(make_message(ENDLESS))] == ["sent"]
+    assert asyncio.get_running_loop().time() - began < 5
 
 
 async def test_a_user_who_prefers_it_gets_a_short_message_from_the_gateway(

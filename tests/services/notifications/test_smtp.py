@@ -25,7 +25,9 @@ class Inbox:
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
 
-    async def handle_RCPT(self, _: Any, __: Any, envelope: Any, address: str, ___: Any) -> str:  # noqa: N802 -- aiosmtpd's name
+    async def handle_RCPT(  # noqa: N802 -- aiosmtpd's name
+        self, _: Any, __: Any, envelope: Any, address: str, ___: Any
+    ) -> str:
         if address.startswith("nobody"):
             return "550 no such user"
         if address.startswith("gone"):

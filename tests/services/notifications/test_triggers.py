@@ -185,7 +185,7 @@ async def test_who_registers_gets_no_mail_that_holds_the_name(shop: Shop, mailbo
     )
     await settled(shop, again.about, "back_in_stock")
     await settled(shop, new, "welcome")
-    assert [mail["to"] for mail in mailbox.mails("your account is ready")] == ["z@example.com"]
+    assert [mail["to"] for mail in mailbox.mails("Your account is ready")] == ["z@example.com"]
 
 
 async def suppressed(shop: Shop, about: object) -> bool:

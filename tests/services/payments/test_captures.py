@@ -14,7 +14,9 @@ from services.payments import model
 from services.payments.messages import CAPTURE_PAYMENT, EXPECT_PAYMENT, CapturePayment
 from services.payments.providers.protocol import CaptureDecline, CaptureSuccess
 from services.payments.store import charges
+from services.payments.use_cases import charge
 from tests.services.payments.conftest import Around, Till
+from tests.support.faults import switch_faults
 from tests.support.shop import wait_until
 
 
@@ -197,3 +199,43 @@ async def test_staff_page_through_payments_by_status_and_customers_may_not(till:
     assert (await till.shop.client.get("/v1/payments", headers=till.shop.issue_headers())).status_code == 403
     assert (await till.shop.client.get("/v1/payments?cursor=abc", headers=till.staff)).status_code == 400
     assert (await till.shop.client.get("/v1/payments?status=lost", headers=till.staff)).status_code == 422
+
+
+async def test_a_charge_whose_answer_was_lost_is_not_taken_for_declined_by_a_fault(till: Till) -> None:
+    charged = till.order("tok_timeout_charged")
+    payment = model.Payment(
+        order_id=charged.order_id,
+        status="capturing",
+        amount=1999,
+        currency="GBP",
+        token="tok_timeout_charged",
+        attempt=1,
+        reason="",
+        refund_asked=False,
+        due_at=None,
+        traceparent=None,
+        actor=None,
+        cause=None,
+    )
+    context = till.shop.get_context("payments")
+    [(_, lost)] = await charge.call_provider(context, [payment])
+    with switch_faults("provider-refusing:payment"):
+        [(_, known)] = await charge.call_provider(context, [payment])
+    assert (lost.state, known.state) == ("unknown", "captured")
+
+
+async def test_faults_of_the_provider_decline_a_charge_or_leave_it_open_until_they_are_over(till: Till) -> None:
+    declined, opened = till.order(), till.order()
+    with switch_faults("provider-refusing:payment"):
+        await till.capture(declined)
+        await till.wait_for(declined.order_id, "payment-failed")
+    assert await till.ledger(declined.order_id) == [("1", "declined")]
+    with switch_faults("provider-failing:payment"):
+        await till.capture(opened)
+
+        async def is_asked_again() -> bool:
+            return len((await till.payment(opened.order_id))["attempts"]) > 0
+
+        await wait_until(is_asked_again)
+    await till.wait_for(opened.order_id, "payment-completed")
+    assert await till.ledger(opened.order_id) == [("1", "captured")]

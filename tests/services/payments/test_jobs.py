@@ -25,7 +25,8 @@ class Soft(Around):
 
 async def wait_for_job(till: Till, job_id: str, state: str) -> admin.JobStatus:
     async def there() -> admin.JobStatus | None:
-        entries, _ = await admin.list_jobs(till.shop.process.jobs, state=state, queue=RETRY_JOB, limit=100)  # type: ignore[arg-type]
+        jobs = till.shop.process.jobs
+        entries, _ = await admin.list_jobs(jobs, state=state, queue=RETRY_JOB, limit=100)  # type: ignore[arg-type]
         return next((entry for entry in entries if entry.id == f"{RETRY_JOB}:{job_id}"), None)
 
     found = await wait_until(there)

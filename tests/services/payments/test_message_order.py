@@ -72,6 +72,17 @@ async def test_an_order_whose_command_comes_first_is_charged_as_soon_as_it_is_kn
     assert (await till.shop.client.get(f"/v1/orders/{order.order_id}/invoice", headers=till.staff)).status_code == 200
 
 
+async def test_orders_of_one_batch_whose_commands_came_first_are_charged_each(till: Till) -> None:
+    orders, context = [till.order() for _ in range(3)], till.shop.get_context("payments")
+    for order in orders:
+        await arrive(till, order, "the command")
+    async with context.database.unit_of_work() as uow:
+        await charge.expect_payments(context, uow, orders)
+    for order in orders:
+        [completed] = await till.wait_for(order.order_id, "payment-completed")
+        assert completed["attempt"] == 1
+
+
 async def test_every_order_of_arrival_charges_once_at_most_and_keeps_no_token(till: Till) -> None:
     sequences = [
         (*before, end) if end else before

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from caravan.clock import new_id
 from services.recommendations.caches import USER_LISTS
-from services.recommendations.use_cases import LISTS_COMPUTED
+from services.recommendations.metrics import LISTS_COMPUTED
 from tests.services.recommendations.conftest import bought, on_sale, product, publish_messages, stock
 from tests.support.shop import Shop, wait_until
 

@@ -1,5 +1,5 @@
-"""`make brokers`: install Kafka and RabbitMQ for the tests from native packages, where no container engine has them,
-and PgBouncer; says what it can't.
+"""Installs for the tests, and says what it can't: `make brokers` Kafka and RabbitMQ from native packages, where no
+container engine has them, and PgBouncer; `make chromium` a browser.
 """
 
 import os
@@ -134,7 +134,17 @@ def _build_pgbouncer() -> None:
         shutil.copy(source / "pgbouncer", BUILT)
 
 
+def chromium() -> str:
+    if found := which("chromium") or which("chromium-browser"):
+        return f"is {found}"
+    _packages("chromium", "fonts-dejavu-core")
+    return "installed"
+
+
 def main() -> None:
+    if sys.argv[1:] == ["chromium"]:
+        _tell("chromium", chromium)
+        return
     ways: dict[str, Callable[[], str]] = {"kafka": kafka, "rabbitmq": rabbitmq}
     for name, install in ways.items():
         if os.environ.get(f"TEST_{name.upper()}_URL"):
@@ -154,7 +164,7 @@ def _tell(name: str, install: Callable[[], str]) -> None:
     try:
         print(f"{name}: {install()}")
     except (Unavailable, subprocess.TimeoutExpired) as reason:
-        hint = "" if name == "pgbouncer" else f", unless TEST_{name.upper()}_URL names one"
+        hint = "" if name in ("pgbouncer", "chromium") else f", unless TEST_{name.upper()}_URL names one"
         print(f"{name}: can't be installed: {reason}. Its tests will be skipped{hint}")
 
 

@@ -3,6 +3,8 @@
 "use strict";
 
 const body = document.body;
+// The one place where text becomes HTML: a page of the console itself, whose scripts don't run.
+const pages = window.trustedTypes?.createPolicy("console", { createHTML: (text) => text }) ?? { createHTML: (text) => text };
 let isRefreshing = false;
 let isStale = false;
 
@@ -16,7 +18,7 @@ async function refreshRegions() {
   try {
     const response = await fetch(location.href, { headers: { accept: "text/html" } });
     if (response.redirected) return location.reload();
-    if (response.ok) replaceRegions(new DOMParser().parseFromString(await response.text(), "text/html"));
+    if (response.ok) replaceRegions(new DOMParser().parseFromString(pages.createHTML(await response.text()), "text/html"));
     announceState(response.ok ? "" : "The page can't be refreshed at the moment.");
   } catch {
     announceState("The page can't be refreshed at the moment.");
@@ -71,6 +73,7 @@ function offerThemes() {
     document.cookie = `caravan-console-theme=${root.dataset.theme}; path=/console; max-age=31536000; samesite=strict`;
     show();
   });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
   show();
 }
 
@@ -97,5 +100,6 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("visibilitychange", () => { if (!document.hidden && (isStale || body.dataset.refresh)) refreshRegions(); });
 
 offerThemes();
+document.querySelector(".side nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 if (body.dataset.live) openStream(body.dataset.live);
 if (body.dataset.refresh) setInterval(refreshRegions, 1000 * Number(body.dataset.refresh));

@@ -2,11 +2,11 @@
 
 import asyncio
 from typing import Any
-from urllib.parse import urlencode
 
 import orjson
 
 from services.gateway.console.api_client import fill_path
+from services.gateway.console.listing import build_url
 from services.gateway.console.page import ActionResult, PageRequest, View
 
 LIST_PATH = "/console/failures"
@@ -53,13 +53,12 @@ async def load_cause(request: PageRequest) -> View:
         request.api.post("/v1/failures/redrive", {"cause": cause, "dry_run": True}),
     )
     planned = {item["id"]: item for item in plan["items"]}
-    next_query = urlencode({"cursor": page["next_cursor"] or ""})
     return {
         "title": f"Failures of cause {cause[:12]}",
         "cause_name": cause,
         "cause": page["causes"][0] if page["causes"] else None,
         "failures": [{**item, "plan": planned.get(item["id"])} for item in page["items"]],
-        "next_url": f"{LIST_PATH}/{cause}?{next_query}" if page["next_cursor"] else "",
+        "next_url": build_url(f"{LIST_PATH}/{cause}", cursor=page["next_cursor"]) if page["next_cursor"] else "",
         "is_first_page": not cursor,
         "plan": plan,
         "plan_words": PLAN_WORDS,

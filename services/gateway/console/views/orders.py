@@ -1,16 +1,15 @@
 """Orders: the list with its filters, the search, and a sample order."""
 
 import asyncio
-from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from caravan.clock import new_id
 from services.gateway.console.api_client import ApiClient, ApiRefused
+from services.gateway.console.listing import build_url, load_list, read_filters
 from services.gateway.console.page import ActionResult, PageRequest, Redirect, View
 
-LIST_PATH = "/console/orders"
-PAGE_SIZE = 50
+PATH = "/console/orders"
+FILTERS = ("status", "user_id", "trace_id")
 STATUSES = (
     "created",
     "reserved",
@@ -40,50 +39,30 @@ SAMPLE_PRODUCTS = 20
 async def load_orders(request: PageRequest) -> View:
     text = request.query.get("q", "").strip()
     if text:
-        return await _search(request, text)
-    filters = {name: request.query.get(name, "") for name in ("status", "user_id", "trace_id")}
-    cursor = request.query.get("cursor", "")
-    try:
-        page = await request.api.get("/v1/orders", {**filters, "cursor": cursor, "limit": PAGE_SIZE})
-    except ApiRefused as refused:
-        if refused.status not in (400, 422):
-            raise
-        return _build_view(filters, [], "", "", f"These filters are not valid: {refused}.")
-    next_query = {name: value for name, value in filters.items() if value} | {"cursor": page["next_cursor"] or ""}
-    next_url = f"{LIST_PATH}?{urlencode(next_query)}" if page["next_cursor"] else ""
-    return _build_view(filters, page["items"], next_url, cursor)
+        return {"items": [], **_build_form(text), **await _search(request, text)}
+    return {**_build_form(), **await load_list(request, "/v1/orders", PATH, read_filters(request, *FILTERS))}
 
 
-def _build_view(
-    filters: dict[str, str], orders: list[Any], next_url: str, cursor: str, problem: str = "", text: str = ""
-) -> View:
-    return {
-        "orders": orders,
-        "next_url": next_url,
-        "is_first_page": not cursor,
-        "filters": filters,
-        "is_filtered": any(filters.values()) or bool(text),
-        "text": text,
-        "problem": problem,
-        "statuses": STATUSES,
-        "cards": SAMPLE_CARDS,
-        "sample_key": str(new_id()),
-    }
+def _build_form(text: str = "") -> View:
+    return {"text": text, "statuses": STATUSES, "cards": SAMPLE_CARDS, "sample_key": str(new_id())}
 
 
 async def _search(request: PageRequest, text: str) -> View:
-    """An order's id leads to the order; an e-mail address and a trace id to the orders that have it."""
+    """An order's id leads to the order; an e-mail address and a trace id to the orders that have it. Returns what the
+    page says of a search that leads nowhere.
+    """
     problem = f"“{text[:100]}” is no order id, e-mail address or trace id."
     if "@" in text:
         problem = await _search_email(request, text)
     elif len(text) == 32 and all(sign in "0123456789abcdef" for sign in text.lower()):
-        raise Redirect(f"{LIST_PATH}?{urlencode({'trace_id': text.lower()})}")
+        raise Redirect(build_url(PATH, trace_id=text.lower()))
     else:
         try:
-            raise Redirect(f"{LIST_PATH}/{UUID(text)}")
+            raise Redirect(f"{PATH}/{UUID(text)}")
         except ValueError:
             pass
-    return _build_view(dict.fromkeys(("status", "user_id", "trace_id"), ""), [], "", "", problem, text)
+    filters = dict.fromkeys(FILTERS, "")
+    return {"filters": filters, "is_filtered": True, "is_first_page": True, "next_url": "", "problem": problem}
 
 
 async def _search_email(request: PageRequest, email: str) -> str:
@@ -95,7 +74,7 @@ async def _search_email(request: PageRequest, email: str) -> str:
             raise
         return "Only administrators can search by e-mail." if refused.status == 403 else "That is no e-mail address."
     if users:
-        raise Redirect(f"{LIST_PATH}?{urlencode({'user_id': users[0]['id']})}")
+        raise Redirect(build_url(PATH, user_id=users[0]["id"]))
     return f"Nobody has an account with {email[:100]}."
 
 
@@ -109,7 +88,7 @@ async def place_sample_order(request: PageRequest) -> ActionResult:
     }
     key = request.form.get("key") or str(new_id())
     order = await request.api.post("/v1/orders", body, {"idempotency-key": key})
-    return ActionResult(f"{LIST_PATH}/{order['id']}", "The sample order is placed. Watch it here.")
+    return ActionResult(f"{PATH}/{order['id']}", "The sample order is placed. Watch it here.")
 
 
 async def _find_product_in_stock(api: ApiClient) -> str:

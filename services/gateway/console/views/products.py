@@ -2,9 +2,10 @@
 
 import asyncio
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from services.gateway.console.api_client import ApiClient, ApiRefused, fill_path
+from services.gateway.console.listing import build_url, load_list, read_filters
 from services.gateway.console.page import PageRequest, View
 
 PATH = "/console/products"
@@ -24,32 +25,18 @@ MOVEMENT_WORDS = {
 
 
 async def load_products(request: PageRequest) -> View:
-    filters = {name: request.query.get(name, "").strip() for name in ("search", "category")}
-    cursor = request.query.get("cursor", "")
-    view: View = {"filters": filters, "is_filtered": any(filters.values()), "is_first_page": not cursor}
-    try:
-        page, categories = await asyncio.gather(
-            request.api.get("/v1/products", {**filters, "cursor": cursor, "limit": PAGE_SIZE}),
-            request.api.get("/v1/categories", {"limit": 100}),
-        )
-    except ApiRefused as refused:
-        if refused.status not in (400, 422):
-            raise
-        return {**view, "products": [], "categories": [], "next_url": "", "problem": str(refused), "low": LOW_STOCK}
-    stocks = await asyncio.gather(*(_read_stock(request.api, product["sku"]) for product in page["items"]))
+    filters = read_filters(request, "search", "category")
+    view, categories = await asyncio.gather(
+        load_list(request, "/v1/products", PATH, filters, PAGE_SIZE),
+        request.api.get("/v1/categories", {"limit": 100}),
+    )
+    stocks = await asyncio.gather(*(_read_stock(request.api, product["sku"]) for product in view["items"]))
     products = [
         {**product, "stock": stock, "url": build_product_url(product["sku"])}
-        for product, stock in zip(page["items"], stocks, strict=True)
+        for product, stock in zip(view["items"], stocks, strict=True)
     ]
-    query = {name: value for name, value in filters.items() if value} | {"cursor": page["next_cursor"] or ""}
-    return {
-        **view,
-        "products": products,
-        "categories": [category["name"] for category in categories["items"]],
-        "next_url": f"{PATH}?{urlencode(query)}" if page["next_cursor"] else "",
-        "problem": "",
-        "low": LOW_STOCK,
-    }
+    names = [category["name"] for category in categories["items"]]
+    return {**view, "items": products, "categories": names, "low": LOW_STOCK}
 
 
 def build_product_url(sku: str) -> str:
@@ -80,9 +67,8 @@ async def load_product(request: PageRequest) -> View:
         "balance": balance,
         "movements": ledger["items"] if ledger else [],
         "words": MOVEMENT_WORDS,
-        "is_first_page": not cursor,
-        "next_url": f"{build_product_url(sku)}?{urlencode({'cursor': next_cursor})}#ledger" if next_cursor else "",
-        "first_url": f"{build_product_url(sku)}#ledger",
+        "next_url": f"{build_url(build_product_url(sku), cursor=next_cursor)}#ledger" if next_cursor else "",
+        "first_url": f"{build_product_url(sku)}#ledger" if cursor else "",
     }
 
 

@@ -19,6 +19,7 @@ SHOWN_ROWS = 100
 async def load_reports(request: PageRequest) -> View:
     query = read_query(request.query)
     view: View = {"query": query, "groupings": GROUPINGS, "charts": [], "rows": [], "totals": [], "funnel": None}
+    view["days"] = {"from": query["from"], "to": query["to"]}
     try:
         sales, funnel = await asyncio.gather(
             request.api.get("/v1/reports/sales", {**query, "format": "json"}),
@@ -32,6 +33,7 @@ async def load_reports(request: PageRequest) -> View:
         **view,
         "problem": "",
         "period": f"{sales['from']} to {sales['to']}",
+        "days": {"from": sales["from"], "to": sales["to"]},
         "charts": build_charts(sales) if sales["by"] in TIMES else build_rankings(sales["rows"]),
         "rows": [_add_amounts(row) for row in sales["rows"][:SHOWN_ROWS]],
         "is_cut": len(sales["rows"]) > SHOWN_ROWS,
@@ -94,7 +96,7 @@ def build_rankings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             {
                 "label": row["name"] or row["key"],
                 "amount": format_amount(row["revenue"], currency),
-                "width": max(1, round(600 * max(row["revenue"], 0) / most)),
+                "width": max(0.2, round(100 * max(row["revenue"], 0) / most, 1)),
             }
             for row in best
         ]

@@ -1,8 +1,8 @@
 """How the shop is doing: the map of services with what flows between them, channels, breakers, caches, processes."""
 
 from typing import Any
-from urllib.parse import urlencode
 
+from services.gateway.console.listing import build_url
 from services.gateway.console.page import PageRequest, View
 from services.gateway.console.service_map import draw_map
 
@@ -23,9 +23,7 @@ async def load_system(request: PageRequest) -> View:
         "channels": [channel for channel in channels if is_shown(channel, choice)],
         "channel_count": len(channels),
         "choice": choice,
-        "choices": [
-            (name, title, f"{PATH}?{urlencode({'channels': name})}") for name, title in CHANNEL_CHOICES.items()
-        ],
+        "choices": [(name, title, build_url(PATH, channels=name)) for name, title in CHANNEL_CHOICES.items()],
         "breakers": [breaker for breaker in system["breakers"] if breaker["state"] != "closed" or breaker["cause"]],
         "breaker_count": len(system["breakers"]),
         "processes": build_processes(system["services"]),

@@ -1,33 +1,20 @@
 """Users and their roles. Names and addresses are masked until somebody asks for them, which the audit log records."""
 
 from typing import Any
-from urllib.parse import urlencode
 
 import orjson
 
-from services.gateway.console.api_client import ApiRefused, fill_path
+from services.gateway.console.api_client import fill_path
+from services.gateway.console.listing import build_url, load_list, read_filters
 from services.gateway.console.page import ActionResult, PageRequest, View
 
 PATH = "/console/users"
-PAGE_SIZE = 50
 ROLES = ("customer", "staff", "admin")
 
 
 async def load_users(request: PageRequest) -> View:
-    email, cursor = request.query.get("email", "").strip(), request.query.get("cursor", "")
-    view: View = {"email": email, "is_first_page": not cursor, "users": [], "next_url": "", "problem": ""}
-    try:
-        page = await request.api.get("/v1/users", {"email": email, "cursor": cursor, "limit": PAGE_SIZE})
-    except ApiRefused as refused:
-        if refused.status not in (400, 422):
-            raise
-        return {**view, "problem": str(refused)}
-    next_query = urlencode({"cursor": page["next_cursor"] or ""})
-    return {
-        **view,
-        "users": [mask_user(user) for user in page["items"]],
-        "next_url": f"{PATH}?{next_query}" if page["next_cursor"] else "",
-    }
+    view = await load_list(request, "/v1/users", PATH, read_filters(request, "email"))
+    return {**view, "items": [mask_user(user) for user in view["items"]]}
 
 
 def mask_user(user: dict[str, Any]) -> dict[str, Any]:
@@ -44,8 +31,8 @@ async def load_user(request: PageRequest) -> View:
         "user": user if is_shown else mask_user(user),
         "is_masked": not is_shown,
         "roles": ROLES,
-        "orders_url": f"/console/orders?{urlencode({'user_id': user['id']})}",
-        "audit_url": f"/console/audit?{urlencode({'target': 'user:' + user['id']})}",
+        "orders_url": build_url("/console/orders", user_id=user["id"]),
+        "audit_url": build_url("/console/audit", target=f"user:{user['id']}"),
     }
 
 

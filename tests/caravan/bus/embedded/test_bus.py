@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from caravan import fault_flags
 from caravan.bus import DONE, HandlingResult, IncomingMessage, Subscription
 from caravan.bus.embedded import EmbeddedBus
 from caravan.clock import new_id, utc_now
@@ -22,6 +23,7 @@ from tests.contract.bus_messages import (
     run_consumers,
 )
 from tests.support.embedded_bus import open_embedded_bus
+from tests.support.faults import switch_faults
 from tests.support.shop import wait_until
 
 
@@ -137,3 +139,17 @@ async def test_the_newest_messages_come_in_their_order_and_from_the_end_of_the_l
     newest = await embedded_bus.list_newest_messages(end, 3)
     assert [message.key for message in newest] == ["k2", "k3", "k4"]
     assert await embedded_bus.list_newest_messages(newest[-1].position, 3) == []
+
+
+async def test_a_fault_holds_the_readers_of_one_service(embedded_bus: EmbeddedBus) -> None:
+    channel, held, other = make_topic(), Recorder(), Recorder()
+    reader, other_reader = Subscription("reader", channel), Subscription("other-reader", channel)
+    await embedded_bus.declare_channels([channel], [reader, other_reader])
+    with switch_faults("consumer-stuck:reader"):
+        async with run_consumers(embedded_bus, (reader, held.process_batch), (other_reader, other.process_batch)):
+            await embedded_bus.publish([make_outgoing(channel, 0, "k")])
+            await wait_until(lambda: has_at_least(other, 1))
+            assert not await has_at_least(held, 1)
+            assert (await embedded_bus.measure_lag([reader]))[reader.name] == 1
+            fault_flags.switch(())
+            await wait_until(lambda: has_at_least(held, 1))

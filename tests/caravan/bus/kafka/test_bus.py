@@ -50,6 +50,17 @@ async def test_a_message_is_written_with_its_key_and_its_id(bus: KafkaBus, fake_
     (record,) = fake_kafka.partitions[TopicPartition("seen", 0)]
     assert (record.key, record.value) == (b"order-1", b"{}")
     assert dict(record.headers)["message-id"].decode() == str(message.id)
+    assert "traceparent" not in dict(record.headers)
+
+
+async def test_a_message_names_its_trace_in_a_header_for_readers_that_are_not_ours(
+    bus: KafkaBus, fake_kafka: FakeKafka
+) -> None:
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    body = b'{"data":{"traceparent":"mine"},"traceparent":"%b","actor":"x"}' % trace.encode()
+    await bus.publish([make_message("seen", "order-1", body)])
+    (record,) = fake_kafka.partitions[TopicPartition("seen", 0)]
+    assert dict(record.headers)["traceparent"].decode() == trace
 
 
 async def test_a_message_that_is_too_large_is_refused_for_good_and_holds_back_its_key_alone(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from aiokafka import ConsumerRecord
 
-from caravan.bus import DEAD_LETTER_MAX_BYTES, IncomingMessage
+from caravan.bus import DEAD_LETTER_KEY_BYTES, DEAD_LETTER_MAX_BYTES, IncomingMessage
 from caravan.bus.kafka.dead_letters import (
     build_dead_letter_headers,
     build_dead_letter_id,
@@ -21,10 +21,10 @@ NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 DLQ = "reader.seen.dlq"
 
 
-def make_dead_record(body: bytes, reason: str = "rejected") -> ConsumerRecord[bytes, bytes]:
+def make_dead_record(body: bytes, reason: str = "rejected", key: str = "order-1") -> ConsumerRecord[bytes, bytes]:
     """The record that its reader writes for a message."""
     origin = make_record("seen", 7, b"order-1", body)
-    headers = build_dead_letter_headers("seen", IncomingMessage("order-1", body, 3, origin), reason, NOW)
+    headers = build_dead_letter_headers("seen", IncomingMessage(key, body, 3, origin), reason, NOW)
     return make_record(DLQ, 0, build_dead_letter_id(origin).encode(), body[:DEAD_LETTER_MAX_BYTES], headers=headers)
 
 
@@ -58,6 +58,14 @@ def test_a_body_that_is_too_long_is_kept_in_part_with_its_hash_and_not_redriven(
     assert (len(dead_letter.body), dead_letter.size) == (DEAD_LETTER_MAX_BYTES, DEAD_LETTER_MAX_BYTES + 1)
     assert not dead_letter.redrivable
     assert "sha256" not in dict(make_dead_record(body[:-1]).headers), "one that is whole needs none"
+
+
+def test_a_key_that_is_too_long_is_kept_in_part_and_not_redriven() -> None:
+    """Else a record of 1 MiB, most of it key, could not be given up."""
+    longest = "ä" * (DEAD_LETTER_KEY_BYTES // 2)
+    whole, cut = (parse_dead_letter(make_dead_record(b"{}", key=key), 10) for key in (longest, longest + "x"))
+    assert (whole.key, whole.redrivable) == (longest, True)
+    assert (cut.key, cut.redrivable) == (longest, False)
 
 
 def test_a_reason_keeps_its_beginning_only() -> None:

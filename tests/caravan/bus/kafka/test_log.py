@@ -3,17 +3,21 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaTimeoutError
 
 from caravan.bus import DONE, NEW_READER_AGE, HandlingResult, IncomingMessage, Subscription
 from caravan.bus.kafka import KafkaBus
-from caravan.bus.kafka.log import open_kafka_log
+from caravan.bus.kafka import log as log_module
+from caravan.bus.kafka.log import KafkaTopicLog, open_kafka_log
 from caravan.bus.kafka_servers import KafkaServers
 from caravan.clock import new_id
 from caravan.messages import Topic
+from tests.caravan.bus.kafka.fake_kafka import FakeConsumer, FakeKafka
 from tests.support.backends import Broker
 from tests.support.deliveries import Blank
 from tests.support.shop import wait_until
@@ -60,6 +64,23 @@ async def test_an_unreachable_broker_is_named() -> None:
     with pytest.raises(ConnectionError, match=r"Kafka at 127.0.0.1:1 can't be used"):
         async with open_kafka_log(KafkaServers("127.0.0.1:1"), "test", ["orders"]):
             pass
+
+
+async def test_a_broker_that_goes_in_the_middle_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiokafka's `getmany` only answers that nothing came."""
+    monkeypatch.setattr(log_module, "_SILENCE_SECONDS", 0.05)
+    kafka = FakeKafka()
+    kafka.add_topic("orders")
+    kafka.append_record("orders", b"key", b"1")
+    consumer: Any = FakeConsumer(kafka, {})
+    consumer.assign([TopicPartition("orders", 0)])
+    log = KafkaTopicLog(consumer)
+    assert [message.body for message in await log.read_messages(7)] == [b"1"]
+    kafka.append_record("orders", b"key", b"2")
+    consumer.pause(TopicPartition("orders", 0))  # as if nobody answered
+    async with asyncio.timeout(5):
+        with pytest.raises(KafkaTimeoutError, match="nothing has come of orders/0"):
+            await log.read_messages(7)
 
 
 async def test_a_group_without_a_position_skips_what_the_inbox_has_forgotten(

@@ -54,6 +54,19 @@ async def test_users_that_come_at_once_share_one(fake_kafka: FakeKafka) -> None:
     assert len(fake_kafka.producers) == 1
 
 
+async def test_one_that_can_not_connect_is_waited_for_once_by_all_who_came_meanwhile(fake_kafka: FakeKafka) -> None:
+    """Else each topic of a batch waits for the deadline of every one before it."""
+    producer, answered = make_producer(), fake_kafka.withhold_answer("start producer")
+    fake_kafka.failures["start producer"] = KafkaConnectionError("nobody there")
+    users = [asyncio.create_task(producer.start()) for _ in range(5)]
+    while not fake_kafka.producers:
+        await asyncio.sleep(0)
+    answered.set()
+    errors = await asyncio.gather(*users, return_exceptions=True)
+    assert [type(error) for error in errors] == [KafkaConnectionError] * 5
+    assert len(fake_kafka.producers) == 1
+
+
 async def test_one_that_failed_is_replaced_at_once_and_closed_after_its_last_user(fake_kafka: FakeKafka) -> None:
     """What it still buffers may arrive after newer messages, so closing it does not flush."""
     producer = make_producer()

@@ -33,6 +33,7 @@ class Delivery:
     message_id: str | None = None
     delivery_tag: int = 0
     channel: Any = None
+    redelivered: bool = False
 
     async def ack(self) -> None:
         await self.channel.basic_ack(self.delivery_tag)

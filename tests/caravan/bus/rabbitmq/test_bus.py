@@ -78,6 +78,16 @@ async def test_a_message_arrives_with_its_key_and_its_id(bus: RabbitBus, fake_ra
     for queue, sent in ((COUNT.name, command), (LISTENER.name, event)):
         (delivery,) = fake_rabbitmq.queues[queue].ready
         assert (delivery.body, delivery.message_id, delivery.headers["x-key"]) == (sent.body, str(sent.id), "order-1")
+        assert "traceparent" not in delivery.headers
+
+
+async def test_a_message_names_its_trace_in_a_header_for_readers_that_are_not_ours(
+    bus: RabbitBus, fake_rabbitmq: FakeRabbitmq
+) -> None:
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    await bus.publish([make_message("order-1", b'{"data":{},"traceparent":"%b"}' % trace.encode())])
+    (delivery,) = fake_rabbitmq.queues[COUNT.name].ready
+    assert delivery.headers["traceparent"] == trace
 
 
 async def test_a_message_that_is_too_large_is_refused_for_good_and_holds_back_its_key_alone(

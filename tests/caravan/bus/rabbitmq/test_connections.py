@@ -160,6 +160,22 @@ async def test_a_late_failure_on_a_former_channel_leaves_its_successor_alone(
     assert [channel.is_closed for channel in fake_rabbitmq.channels] == [True, False]
 
 
+async def test_a_broker_that_gives_no_answer_is_waited_for_once_for_all_that_is_published(
+    publisher: Publisher, fake_rabbitmq: FakeRabbitmq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other would take hours with a batch of 500 keys, and hold up what goes to Kafka."""
+    monkeypatch.setattr(connections, "CONNECT_SECONDS", 0.02)
+    monkeypatch.setattr("caravan.bus.opening._LONGER_SECONDS", 0.02)
+    fake_rabbitmq.withhold_answer("open channel")
+    publishes = [publisher(name, make_message()) for name in ("first", "second") * 10]
+    async with asyncio.timeout(2):
+        errors = await asyncio.gather(*publishes, return_exceptions=True)
+    assert [type(error) for error in errors] == [ConnectionError] * 20
+    assert fake_rabbitmq.operations.count("open channel") == 1
+    fake_rabbitmq.answers.clear()
+    await publisher("first", make_message())
+
+
 async def test_what_is_published_while_the_channel_closes_was_not_taken(
     publisher: Publisher, fake_rabbitmq: FakeRabbitmq
 ) -> None:

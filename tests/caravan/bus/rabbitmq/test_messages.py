@@ -10,7 +10,7 @@ import aio_pika
 import pytest
 from aio_pika.exceptions import ChannelNotFoundEntity
 
-from caravan.bus import DEAD_LETTER_MAX_BYTES, IncomingMessage
+from caravan.bus import DEAD_LETTER_KEY_BYTES, DEAD_LETTER_MAX_BYTES, IncomingMessage
 from caravan.bus.rabbitmq import messages
 from caravan.bus.rabbitmq.connections import RabbitConnection
 from caravan.bus.rabbitmq.messages import (
@@ -33,9 +33,9 @@ def make_delivery(body: bytes = b"{}", headers: dict[str, Any] | None = None, me
     return Delivery(0, body, headers or {}, message_id)
 
 
-def deliver_dead_letter(body: bytes, reason: str = "rejected") -> Any:
+def deliver_dead_letter(body: bytes, reason: str = "rejected", key: str = "order-1") -> Any:
     """The dead letter of a message as it is delivered from its queue."""
-    incoming = IncomingMessage("order-1", body, 3, make_delivery(body, message_id="id-1"))
+    incoming = IncomingMessage(key, body, 3, make_delivery(body, message_id="id-1"))
     built = build_dead_letter("test.count", incoming, reason, NOW)
     return make_delivery(built.body, dict(built.headers), built.message_id)
 
@@ -78,6 +78,16 @@ def test_a_body_that_is_too_long_is_kept_in_part_and_not_redriven() -> None:
     dead_letter = parse_dead_letter("test.count", deliver_dead_letter(b"x" * (DEAD_LETTER_MAX_BYTES + 1)))
     assert (len(dead_letter.body), dead_letter.size) == (DEAD_LETTER_MAX_BYTES, DEAD_LETTER_MAX_BYTES + 1)
     assert not dead_letter.redrivable
+
+
+def test_a_key_that_is_too_long_is_kept_in_part_and_not_redriven() -> None:
+    """Headers that don't fit into one frame end the connection on which everybody publishes."""
+    longest = "k" * DEAD_LETTER_KEY_BYTES
+    whole, cut = (
+        parse_dead_letter("test.count", deliver_dead_letter(b"{}", key=key)) for key in (longest, longest + "x")
+    )
+    assert (whole.key, whole.redrivable) == (longest, True)
+    assert (cut.key, cut.redrivable) == (longest, False)
 
 
 def test_a_reason_that_is_no_text_of_utf_8_is_written_all_the_same() -> None:
@@ -153,6 +163,23 @@ async def test_what_is_removed_is_gone_and_not_waited_for(dead_letters: FakeRabb
                 await browser.remove(received)
     assert browser.remaining_count == 1
     assert dead_letters.read_bodies(DLQ) == [b"1"]
+
+
+async def test_a_removal_that_does_not_get_out_ends_the_look(
+    dead_letters: FakeRabbitmq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every later look waits for this one: there is one at a time."""
+    monkeypatch.setattr(messages, "ACKNOWLEDGE_SECONDS", 0.02)
+    dead_letters.withhold_answer("ack")
+
+    async def remove_all() -> None:
+        async with browse_queue() as browser:
+            async for received in browser.read_messages():
+                await browser.remove(received)
+
+    async with asyncio.timeout(2):
+        with pytest.raises(TimeoutError):
+            await remove_all()
 
 
 async def test_nothing_is_lost_when_a_look_fails(dead_letters: FakeRabbitmq) -> None:

@@ -102,6 +102,8 @@ async def test_no_page_runs_foreign_code_or_can_be_framed_or_kept(console: Conso
         "//elsewhere.example",
         "/console//elsewhere.example",
         "/console/../v1/users",
+        "/console/%2e%2e/v1/users",
+        "/console/.%2E/v1/users",
         "/console\\elsewhere",
         "/consoles",
         "/v1/users",

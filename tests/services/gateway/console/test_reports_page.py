@@ -28,7 +28,7 @@ def test_hours_go_from_the_first_to_the_last_with_orders() -> None:
 
 def test_products_are_ranked_as_shares_of_the_best() -> None:
     (ranking,) = reports.build_rankings([make_row("MUG", 1000, name="Mug"), make_row("TENT", 500), make_row("X", -5)])
-    assert [(bar["label"], bar["width"]) for bar in ranking["bars"]] == [("Mug", 600), ("TENT", 300), ("X", 1)]
+    assert [(bar["label"], bar["width"]) for bar in ranking["bars"]] == [("Mug", 100), ("TENT", 50), ("X", 0.2)]
 
 
 def test_a_grouping_that_there_is_not_is_by_day() -> None:

@@ -47,7 +47,7 @@ class Case:
 async def test_lists_and_pages_show_nobody_until_somebody_asks() -> None:
     case = Case()
     listed, shown = await users.load_users(case.ask()), await users.load_user(case.ask())
-    for user in (listed["users"][0], shown["user"]):
+    for user in (listed["items"][0], shown["user"]):
         assert "ovelace" not in orjson.dumps(user).decode() and "example" not in user["email"]
     assert shown["is_masked"] and case.disclosures == []
 

@@ -23,6 +23,7 @@ NO_MUTATION = {
     "POST /v1/auth/password-reset/page": "a form of a page that a mail links to",
     "POST /v1/auth/verification/page": "a form of a page that a mail links to",
     "DELETE /v1/notifications/undeliverable-addresses/{address}": "of who looks after the mail server",
+    "POST /v1/notifications/delivery-reports": "what a mail server sends back, signed",
     "POST /v1/notifications/bounces": "what a mail provider reports, signed",
     "POST /v1/notifications/preferences/{token}": "a form of a page that a mail links to",
     "POST /v1/notifications/unsubscribe/{token}": "one click of a mail reader (RFC 8058)",

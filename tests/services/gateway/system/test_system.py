@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from caravan.clock import utc_now
 from caravan.jobs import JobStore
 from caravan.runtime import Backends
-from caravan.status import StatusReporter
+from caravan.status import StatusReporter, record_rebuild
 from services.gateway.system import collect
 from services.gateway.system.view import SystemService
 from services.inventory.messages import STOCK_CHANGED
+from services.orders.messages import ORDER_CREATED
 from tests.services.gateway.snapshots import Mounted, document, endpoint
 from tests.services.gateway.stand_ins import listening
 from tests.support.shop import Shop, run_services, wait_until
@@ -61,6 +63,18 @@ async def test_every_declared_channel_is_there_with_who_reads_it(shop: Shop) -> 
     channels = {channel["name"]: channel for channel in (await read_system(shop))["channels"]}
     assert channels["audit"]["type"] == "topic" and channels["inventory.reserve-stock"]["type"] == "queue"
     assert channels[STOCK_CHANGED.name]["purpose"]
+
+
+async def test_each_consumer_group_of_a_service_is_told_apart(backends: Backends) -> None:
+    async with run_services(backends, "gateway", "analytics") as shop:
+
+        async def find_groups() -> bool:
+            (created,) = [one for one in (await read_system(shop))["channels"] if one["name"] == ORDER_CREATED.name]
+            groups = {(reader["service"], reader["group"]): reader["waiting"] for reader in created["subscriptions"]}
+            assert groups == {("analytics", "analytics"): 0, ("analytics", "reporting"): 0}
+            return True
+
+        await wait_until(find_groups, every=0.3)
 
 
 async def test_ten_who_ask_at_once_cost_one_gathering(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,3 +177,35 @@ async def test_a_process_that_hangs_is_named_after_the_deadline(
 async def test_staff_see_it_and_customers_do_not(shop: Shop) -> None:
     assert (await shop.client.get("/v1/system", headers=shop.issue_headers("customer"))).status_code == 403
     assert (await shop.client.get("/v1/system")).status_code == 401
+
+
+async def test_a_rebuild_is_seen_in_another_process_while_it_runs(backends: Backends) -> None:
+    async with run_services(backends, "gateway", "recommendations") as shop:
+
+        async def find_rebuild() -> Any:
+            return get_named((await read_system(shop))["projections"], "purchases")["rebuild"]
+
+        async with record_rebuild("purchases", backends.redis_url, utc_now) as recorder:
+            recorder.events = 1500
+
+            async def is_running() -> bool:
+                found = await find_rebuild()
+                return bool(found and found["state"] == "running" and found["events"] == 1500)
+
+            await wait_until(is_running, every=0.2)
+            recorder.state = "identical"
+
+        async def has_ended() -> bool:
+            return bool((await find_rebuild())["state"] == "identical")
+
+        await wait_until(has_ended, every=0.2)
+
+
+async def test_without_its_redis_the_rest_is_answered(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def find_nothing(*_: Any) -> Any:
+        raise ConnectionError("no Redis")
+
+    monkeypatch.setattr(collect, "find_rebuilds", find_nothing)
+    system = await collect.collect_status(shop.get_context("gateway"))
+    assert "rebuilds" in {part.part for part in system.partial}
+    assert "catalog" in {service.name for service in system.services if service.state == "up"}

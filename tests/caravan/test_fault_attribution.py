@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from caravan.errors import CapacityExceeded, NotFound, ServiceUnavailable
-from caravan.faults import DEPENDENCY, UNKNOWN, has_failed, has_failed_with, is_connection_lost
+from caravan.fault_attribution import DEPENDENCY, UNKNOWN, has_failed, has_failed_with, is_connection_lost
 
 
 @pytest.mark.parametrize(

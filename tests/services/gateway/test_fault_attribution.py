@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caravan import faults
+from caravan import fault_attribution
 from caravan.discovery import Breaker
 from caravan.errors import CapacityExceeded, Problem, ServiceUnavailable
 from caravan.runtime import Backends
@@ -79,7 +79,8 @@ async def test_clients_that_leave_amid_their_bodies_take_the_service_from_nobody
 
 
 @pytest.mark.parametrize(
-    ("kind", "status"), [("bug", 500), (faults.DEPENDENCY, 503), (faults.UNKNOWN, 503), ("busy", 503)]
+    ("kind", "status"),
+    [("bug", 500), (fault_attribution.DEPENDENCY, 503), (fault_attribution.UNKNOWN, 503), ("busy", 503)],
 )
 async def test_answers_that_a_client_or_a_dependency_provokes_open_no_breaker(
     remote: ForwardingCase, kind: str, status: int
@@ -87,7 +88,7 @@ async def test_answers_that_a_client_or_a_dependency_provokes_open_no_breaker(
     for _ in range(COUNT):
         answer = await remote.client.get(f"/v1/pets/{kind}/provoked")
         assert answer.status_code == status
-        assert faults.FAULT_HEADER not in answer.headers
+        assert fault_attribution.FAULT_HEADER not in answer.headers
     await _sound(remote)
 
 
@@ -134,9 +135,12 @@ async def test_a_service_that_answers_nobody_opens_its_breaker(
         assert breaker.state == "open"
 
 
-@given(st.integers(100, 599), st.sampled_from(["", faults.DEPENDENCY, faults.UNKNOWN, "something new"]))
+@given(
+    st.integers(100, 599),
+    st.sampled_from(["", fault_attribution.DEPENDENCY, fault_attribution.UNKNOWN, "something new"]),
+)
 def test_only_the_services_own_502_503_and_504_count_as_answers(status: int, fault: str) -> None:
-    assert (faults.has_failed(status, fault) is True) == (status in (502, 503, 504) and not fault)
+    assert (fault_attribution.has_failed(status, fault) is True) == (status in (502, 503, 504) and not fault)
 
 
 @given(st.lists(st.sampled_from([False, None]), max_size=60))
@@ -163,4 +167,4 @@ def test_no_mixture_of_other_ends_opens_a_breaker(ends: list[bool | None]) -> No
     ],
 )
 def test_of_errors_only_those_of_the_connection_count(error: BaseException, failed: bool | None) -> None:
-    assert faults.has_failed_with(error) is failed
+    assert fault_attribution.has_failed_with(error) is failed

@@ -1,0 +1,5 @@
+"""The metrics that shipping keeps."""
+
+from caravan.telemetry import ProviderCalls
+
+PROVIDER_CALLS = ProviderCalls("shipping")

@@ -1,0 +1,173 @@
+"""The proof itself: its schedule follows from the seed, each fault leaves evidence, what customers don't know is not
+taken for refused, and a proof that was stopped goes on.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.faults.prove.checks import INVARIANTS, sort_by_invariant
+from tests.faults.prove.customers import Intents, classify
+from tests.faults.prove.kinds import BROKERS, CLUSTER, KINDS, LAPTOP, RUNNABLE
+from tests.faults.prove.plan import draw_plan
+from tests.faults.prove.proxy import SLOW_SECONDS, Proxy
+from tests.faults.prove.report import build_report
+from tests.faults.prove.run import Proof
+from tests.support.backends.ready import free_ports
+from tests.support.shop import wait_until
+
+LEAST_KINDS = 21
+RESET_SECONDS = 5
+
+
+def test_the_same_seed_draws_the_same_plan_and_another_seed_another() -> None:
+    assert draw_plan(1, 500, LAPTOP) == draw_plan(1, 500, LAPTOP)
+    assert draw_plan(1, 500, LAPTOP) != draw_plan(2, 500, LAPTOP)
+
+
+@pytest.mark.parametrize(("orders", "times"), [(500, 1), (25_000, 10)])
+def test_every_kind_strikes_as_often_as_the_orders_allow(orders: int, times: int) -> None:
+    plan = draw_plan(7, orders, LAPTOP)
+    assert len(RUNNABLE[LAPTOP]) >= LEAST_KINDS
+    assert {kind: [fault.kind for fault in plan].count(kind) for kind in RUNNABLE[LAPTOP]} == dict.fromkeys(
+        RUNNABLE[LAPTOP], times
+    )
+    afters = [fault.after_orders for fault in plan]
+    assert afters == sorted(afters)
+    assert afters[-1] < orders
+
+
+def test_every_kind_says_on_which_sizes_it_runs() -> None:
+    assert all(kind.sizes and set(kind.sizes) <= {LAPTOP, BROKERS, CLUSTER} for kind in KINDS)
+    assert len({kind.name for kind in KINDS}) == len(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (202, "ok"),
+        (409, "failed"),
+        (422, "failed"),
+        (429, "unknown"),
+        (500, "unknown"),
+        (503, "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_what_has_no_answer_is_unknown_and_not_failed(status: int | None, outcome: str) -> None:
+    assert classify(status) == outcome
+
+
+def test_intents_are_known_again_after_an_interruption(tmp_path: Path) -> None:
+    intents = Intents(tmp_path / "intents.jsonl")
+    for key in ("answered", "lost"):
+        intents.write(do="place", key=key)
+    intents.write(do="place", key="answered", order="1", status=202, **{"is": "ok"})
+    intents.write(do="place", key="lost", order="", status=None, **{"is": "unknown"})
+    with intents.file.open("ab") as out:
+        out.write(b'{"do": "pla')  # killed while it wrote
+    again = Intents.load(intents.file)
+    assert (again.accepted, again.unknown) == ({"answered": "1"}, {"lost"})
+    again.write(do="place", key="answered", order="2", status=202, **{"is": "ok"})
+    assert again.contradictions != []
+
+
+def test_every_violation_stands_under_its_invariant() -> None:
+    texts = {
+        "accepted order 1 is not stored": "I1",
+        "order 1 rests as paid": "I2",
+        "the provider charged 1 2 times": "I3",
+        "stock of A: 1 here + 0 shipped is not 2 received + 0 adjusted": "I4",
+        "A has 1 reserved with every order at rest": "I5",
+        "two notifications order_received about 1": "I6",
+        "orders.order-shipped never handled 1 of 2 messages": "I7",
+        "versions of 1 have holes": "I8",
+        "read model order_summary: differed": "I9",
+        "after the restart: accepted order 1 is not stored": "I10",
+        "the accepted cancellation of 1 left it delivered, requested": "I12",
+    }
+    found = sort_by_invariant(list(texts))
+    assert {text: name for name, each in found.items() for text in each} == texts
+    assert set(texts.values()) == set(INVARIANTS) - {"I11"}
+
+
+@pytest.fixture
+async def proxy() -> AsyncIterator[Proxy]:
+    """Before a server that sends back what it gets."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(1000):
+                writer.write(data)
+                await writer.drain()
+
+    port, server_port = free_ports(2)
+    server = await asyncio.start_server(echo, "127.0.0.1", server_port)
+    made = Proxy(lambda: ("127.0.0.1", server_port), port)
+    await made.start()
+    yield made
+    await made.stop()
+    server.close()
+
+
+async def _ask(proxy: Proxy) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    writer.write(b"0123456789" * 3)
+    return reader, writer
+
+
+@pytest.mark.parametrize("mode", ["open", "slow", "sliced"])
+async def test_what_goes_through_a_link_arrives_whole(proxy: Proxy, mode: str) -> None:
+    proxy.mode = mode
+    began = asyncio.get_running_loop().time()
+    reader, writer = await _ask(proxy)
+    assert await reader.readexactly(30) == b"0123456789" * 3
+    assert mode == "open" or proxy.seen[mode] > 0
+    if mode == "slow":
+        assert asyncio.get_running_loop().time() - began >= 2 * SLOW_SECONDS
+    writer.close()
+
+
+async def test_a_one_way_link_loses_answers_and_a_cut_one_its_connections(proxy: Proxy) -> None:
+    proxy.mode = "one-way"
+    reader, _ = await _ask(proxy)
+
+    async def is_lost() -> bool:
+        return proxy.seen["one-way"] == 30
+
+    await wait_until(is_lost, seconds=RESET_SECONDS)
+    assert proxy.cut() == 1
+    with pytest.raises(OSError):  # noqa: PT011
+        await asyncio.wait_for(reader.readexactly(1), RESET_SECONDS)
+
+
+async def test_a_refused_link_takes_no_connection(proxy: Proxy) -> None:
+    proxy.mode = "refused"
+    reader, _ = await _ask(proxy)
+    with pytest.raises((OSError, asyncio.IncompleteReadError)):
+        await asyncio.wait_for(reader.readexactly(1), RESET_SECONDS)
+    assert proxy.seen["refused"] >= 1
+
+
+@pytest.mark.slow
+async def test_a_proof_that_was_stopped_goes_on_and_finds_nothing(tmp_path: Path) -> None:
+    first = Proof(3, 60, LAPTOP, tmp_path)
+    running = asyncio.create_task(first.run())
+
+    async def has_struck() -> bool:
+        return len(first.struck) >= 2 or running.done()
+
+    await wait_until(has_struck, seconds=200)
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+    second = Proof(3, 60, LAPTOP, tmp_path)
+    assert [each.fault for each in second.struck] == second.plan[: len(second.struck)]
+    assert len(second.struck) >= 2
+    await second.run()
+    assert len(second.struck) == len(second.plan)
+    assert second.violations == []
+    assert "0 violations" in build_report(second)

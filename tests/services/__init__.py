@@ -1,0 +1,1 @@
+"""The tests of each service, in a folder of its name."""

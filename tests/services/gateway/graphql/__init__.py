@@ -1,0 +1,1 @@
+"""The graph of the gateway. A package, so that its tests share one shop."""
