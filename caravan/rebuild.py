@@ -1,14 +1,16 @@
 """Builds a read model anew from a log of topics while its service runs, compares it with the live one, and puts right
 what differs.
 
-The rows are made in a schema beside the live one, by the code that makes the live ones. Only what the service has
-handled counts, which its inbox says; so the two can be compared at one moment, while writers of the live tables wait.
+The rows are made in a schema of their own beside the live one, by the code that makes the live ones. Only what the
+service has handled counts, which its inbox says; so the two can be compared at one moment, while writers of the live
+tables wait.
 `caravan projections rebuild` runs it; a service declares its read models (`Service.projections`).
 """
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +18,7 @@ from sqlalchemy import Boolean, bindparam, cast, delete, func, literal, literal_
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from caravan.bus import NEW_READER_AGE, LoggedMessage, Subscription, TopicLog
-from caravan.clock import get_creation_time
+from caravan.clock import get_creation_time, new_id
 from caravan.database import Database, UnitOfWork
 from caravan.database import tables as sql
 from caravan.database.conditions import is_among
@@ -39,11 +41,17 @@ _FIND_HANDLED = Query(
 )
 
 
-# Statements over a table that every service has; `_name_table` makes them those of another one.
+_ABANDONED_AFTER = timedelta(days=1)
+"""A rebuild that was killed leaves its schema behind; the next one drops those that began longer ago than this."""
+
+# Statements over a table that every service has and a schema that no rebuild has; `_name_table` and `_name_schema`
+# make them those of others.
+_FIND_SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname ~ '^rebuild_[0-9a-f]{32}$'"
 _DROP_SCHEMA = "DROP SCHEMA IF EXISTS rebuild CASCADE"
 _CREATE_SCHEMA = "CREATE SCHEMA rebuild"
 _CREATE_TABLE = "CREATE TABLE rebuild.inbox (LIKE public.inbox INCLUDING ALL)"
-_SEE_REBUILT = "SET LOCAL search_path TO rebuild, public"
+# Fails where the schema is gone: a search path alone would go on to the live tables.
+_SEE_REBUILT = "SELECT set_config('search_path', $1::regnamespace::text || ', public', true)"
 _SEE_LIVE = "SET LOCAL search_path TO public"
 _LOCK = "LOCK TABLE public.inbox IN SHARE ROW EXCLUSIVE MODE"
 _REPLACE = "INSERT INTO public.inbox SELECT * FROM inbox"
@@ -63,6 +71,10 @@ def _name_table(text: str, table: str) -> str:
     return text.replace("inbox", table)
 
 
+def _name_schema(text: str, schema: str) -> str:
+    return text.replace("rebuild", schema)
+
+
 class LogTooShort(Exception):
     """The live tables have rows that the topics know nothing of: they were made before the topics were kept."""
 
@@ -80,15 +92,16 @@ class TopicRebuild:
     log: TopicLog
     progress: Callable[[int], None]
     events: int = 0
+    _schema: str = field(default_factory=lambda: f"rebuild_{new_id().hex}")
     _unhandled: list[LoggedMessage] = field(default_factory=list)
     """Read, and not handled by the service so far."""
 
     async def run(self) -> RebuildResult:
+        await self._drop_abandoned()
         async with self.database.unit_of_work() as uow:
-            await uow.execute(_DROP_SCHEMA)
-            await uow.execute(_CREATE_SCHEMA)
+            await uow.execute(_name_schema(_CREATE_SCHEMA, self._schema))
             for table in self.model.tables:
-                await uow.execute(_name_table(_CREATE_TABLE, table))
+                await uow.execute(_name_table(_name_schema(_CREATE_TABLE, self._schema), table))
         try:
             while messages := await self.log.read_messages(_BATCH_SIZE):
                 async with self.database.unit_of_work() as uow:
@@ -96,11 +109,18 @@ class TopicRebuild:
                 self.progress(self.events)
             return await self._compare_and_replace()
         finally:
-            await self.database.execute(_DROP_SCHEMA)
+            await self.database.execute(_name_schema(_DROP_SCHEMA, self._schema))
+
+    async def _drop_abandoned(self) -> None:
+        last_start = self.database.clock() - _ABANDONED_AFTER
+        for (schema,) in await self.database.fetch(_FIND_SCHEMAS):
+            began_at = get_creation_time(UUID(schema.removeprefix("rebuild_")))
+            if began_at and began_at < last_start:
+                await self.database.execute(_name_schema(_DROP_SCHEMA, schema))
 
     async def _apply_messages(self, uow: UnitOfWork, messages: Sequence[LoggedMessage]) -> None:
         """Apply what the service has handled, into the tables beside the live ones."""
-        await uow.execute(_SEE_REBUILT)
+        await uow.fetchval(_SEE_REBUILT, self._schema)
         for topic, project in self.model.projections.items():
             of_topic = [pair for message in messages if message.topic == topic.name for pair in _decode(message, topic)]
             handled_ids = await self._find_handled(uow, topic, {delivery.id for _, delivery in of_topic})
@@ -160,7 +180,7 @@ class TopicRebuild:
     async def _replace_rows(self, uow: UnitOfWork) -> None:
         for table in self.model.tables:
             await uow.execute(_name_table(_DELETE_ALL.text, table))
-        await uow.execute(_SEE_REBUILT)
+        await uow.fetchval(_SEE_REBUILT, self._schema)
         for table in self.model.tables:
             await uow.execute(_name_table(_REPLACE, table))
 

@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
+import asyncpg
 import pytest
 
 from caravan.bus import NEW_READER_AGE, LoggedMessage
-from caravan.clock import utc_now
+from caravan.clock import new_id, utc_now
 from caravan.database import Database
 from caravan.messages import KEPT
 from caravan.rebuild import LogTooShort, LogUnreadable, TopicRebuild
@@ -93,6 +95,49 @@ async def test_a_live_one_that_is_wrong_is_put_right(ended: ShopScenario) -> Non
     await purchases.execute("DELETE FROM sold")
     assert not (await rebuild(ended, PURCHASES)).is_identical
     assert (await rebuild(ended, PURCHASES)).is_identical
+
+
+async def find_schemas(database: Database) -> list[str]:
+    return [row[0] for row in await database.fetch("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'rebuild%'")]
+
+
+async def test_rebuilds_of_one_database_at_once_know_nothing_of_each_other(ended: ShopScenario) -> None:
+    """One that loses its tables to another would go on in the live ones, by its search path."""
+    facts = ended.shop.get_database("analytics")
+    await facts.execute("UPDATE order_fact SET captured = captured + 1 WHERE captured > 0")
+    results = await asyncio.gather(*(rebuild(ended, model) for model in (ORDER_FACTS, SALES) * 4))
+    assert sum(not result.is_identical for result in results) == 1, "the first put it right"
+    assert (await rebuild(ended, ORDER_FACTS)).is_identical
+    assert await find_schemas(facts) == []
+
+
+async def test_a_rebuild_that_lost_its_schema_ends_and_changes_nothing(ended: ShopScenario) -> None:
+    facts = ended.shop.get_database("analytics")
+    before = await facts.fetch("SELECT * FROM order_fact ORDER BY order_id")
+
+    class Losing:
+        async def read_messages(self, count: int) -> list[LoggedMessage]:
+            messages = await log.read_messages(count)
+            for schema in await find_schemas(facts):
+                await facts.execute(f"DROP SCHEMA {schema} CASCADE")
+            return messages
+
+    process = ended.shop.process
+    async with open_topic_log(process.kernel_settings, process.backends, ORDER_FACTS.topics) as log:
+        with pytest.raises(asyncpg.InvalidSchemaNameError):
+            await TopicRebuild(ORDER_FACTS, facts, Losing(), lambda _: None).run()
+    assert await facts.fetch("SELECT * FROM order_fact ORDER BY order_id") == before
+
+
+async def test_what_a_killed_rebuild_left_is_dropped_after_a_day(ended: ShopScenario) -> None:
+    facts = ended.shop.get_database("analytics")
+    earlier = int((utc_now() - timedelta(hours=25)).timestamp() * 1000)
+    abandoned, running = f"rebuild_{UUID(int=earlier << 80 | 7 << 76 | 2 << 62).hex}", f"rebuild_{new_id().hex}"
+    for schema in (abandoned, running):
+        await facts.execute(f"CREATE SCHEMA {schema}")
+    assert (await rebuild(ended, ORDER_FACTS)).is_identical
+    assert await find_schemas(facts) == [running]
+    await facts.execute(f"DROP SCHEMA {running}")
 
 
 async def test_rows_from_before_the_topics_were_kept_are_not_thrown_away(ended: ShopScenario) -> None:
