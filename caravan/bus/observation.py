@@ -72,7 +72,7 @@ class PublishSpans:
     def record_failures(self, failures: Iterable[PublishFailure]) -> None:
         if self._spans:
             for channel, failure in {failure.message.channel: failure for failure in failures}.items():
-                telemetry.record_error(self._spans[channel], PublishError([failure]))
+                self._spans[channel].record_exception(PublishError([failure]))
 
     def __exit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

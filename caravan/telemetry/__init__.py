@@ -1,7 +1,7 @@
 """Logs and trace context. The kernel's metrics are in `caravan/telemetry/metrics.py`."""
 
 from caravan.telemetry.log_context import HandledMessages, handled_messages, request_scope
-from caravan.telemetry.log_export import export_summary, is_exporting_logs
+from caravan.telemetry.log_lines import export_summary, is_exporting_logs
 from caravan.telemetry.logs import configure_logs, log
 from caravan.telemetry.provider_calls import ProviderCalls
 from caravan.telemetry.trace import (
@@ -15,7 +15,6 @@ from caravan.telemetry.trace import (
     is_recording,
     link_current_span,
     mark_result,
-    record_error,
     remember_publisher,
     request_id,
     service_name,
@@ -46,7 +45,6 @@ __all__ = [
     "new_traceparent",
     "parse_trace_id",
     "parse_traceparent",
-    "record_error",
     "remember_publisher",
     "request_id",
     "request_scope",

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from opentelemetry.trace import Span, StatusCode
 
 from caravan.telemetry.log_context import describe_scope, find_entity
-from caravan.telemetry.log_export import export_summary, is_exporting_logs
+from caravan.telemetry.log_lines import export_summary, is_exporting_logs
 from caravan.telemetry.trace import is_recording, service_name, traceparent
 
 _MADE = (201, 202)

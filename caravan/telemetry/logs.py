@@ -9,7 +9,7 @@ import structlog
 from caravan.printable import escape_unprintable
 from caravan.redaction import redact_value
 from caravan.telemetry.log_context import describe_context
-from caravan.telemetry.log_export import emit_line
+from caravan.telemetry.log_lines import emit_line
 from caravan.telemetry.trace import actor, request_id, service_name, traceparent
 
 log = structlog.get_logger("caravan")

@@ -1,109 +1,72 @@
 """Sends spans to an OpenTelemetry collector, from a thread of its own with a bounded queue: a collector that is
 unavailable costs spans, which are counted, and nobody waits for it.
-
-Each service has a tracer provider, so that a process with several tells them apart; they share one queue.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from opentelemetry import trace as otel
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk._shared_internal import BatchProcessor
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
 from caravan.telemetry.log_export import export_logs
 from caravan.telemetry.metrics import SPANS_DROPPED
-from caravan.telemetry.trace import root_trace_id, use_tracers
+from caravan.telemetry.otlp_json import encode_spans
+from caravan.telemetry.recorded_span import RecordedSpan
+from caravan.telemetry.trace import send_spans_to
 
 _QUEUE_MAX = 8192
 _BATCH_MAX = 2048
 _DELAY_MS = 5000
-"""Few large requests: each costs about as much as a hundred spans."""
-_LIMITS = SpanLimits(max_links=512)
-"""A relay's batch has up to 500 messages; the SDK's own limit is 128."""
+"""Few large requests."""
+_POST_SECONDS = 5
 _END_MS = 3000
 """So long a process that ends waits for its last spans to be taken."""
-
-
-class _TraceIds(RandomIdGenerator):
-    """The first span of a trace takes the id that logs and answers have named already."""
-
-    def generate_trace_id(self) -> int:
-        return root_trace_id.get() or super().generate_trace_id()
-
-
-class _CountingExporter(SpanExporter):
-    """Counts what the collector did not take."""
-
-    def __init__(self, exporter: SpanExporter) -> None:
-        self._exporter = exporter
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = SpanExportResult.FAILURE
-        try:
-            result = self._exporter.export(spans)
-        finally:
-            if result is not SpanExportResult.SUCCESS:
-                SPANS_DROPPED.inc(len(spans))
-        return result
-
-    def shutdown(self) -> None:
-        self._exporter.shutdown()
-
-
-class _CountingProcessor(BatchSpanProcessor):
-    """Counts what finds the queue full: the oldest is dropped for it."""
-
-    def on_end(self, span: ReadableSpan) -> None:
-        processor = self._batch_processor
-        if len(processor._queue) >= processor._max_queue_size:
-            SPANS_DROPPED.inc()
-        super().on_end(span)
 
 
 def export_spans(endpoint: str, process: str, instance: str, version: str) -> Callable[[], None]:
     """Send spans, and the log lines of the process that belong to them, to the collector at an endpoint from now on.
     What is returned sends the rest of the spans, and ends them.
     """
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-    export_logs(endpoint, process)
-    return begin_export(OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces", timeout=5), instance, version)
-
-
-def begin_export(exporter: SpanExporter, instance: str, version: str) -> Callable[[], None]:
-    processor = _CountingProcessor(
-        _CountingExporter(exporter),
+    # With what OTEL_RESOURCE_ATTRIBUTES says of the process.
+    shared = Resource.create({"service.namespace": "caravan", "service.name": process}).attributes
+    export_logs(endpoint, shared)
+    url = endpoint.rstrip("/") + "/v1/traces"
+    exporter = _JsonExporter(url, {**shared, "service.version": version, "service.instance.id": instance})
+    processor = BatchSpanProcessor(
+        exporter,
         max_queue_size=_QUEUE_MAX,
         schedule_delay_millis=_DELAY_MS,
         max_export_batch_size=_BATCH_MAX,
     )
-    tracers: dict[str, otel.Tracer] = {}
+    batches: BatchProcessor[Any] = processor._batch_processor
 
-    def get_tracer(service: str) -> otel.Tracer:
-        tracer = tracers.get(service)
-        if tracer is None:
-            attributes = {
-                "service.name": f"caravan-{service}" if service else "caravan",
-                "service.namespace": "caravan",
-                "service.version": version,
-                "service.instance.id": instance,
-            }
-            provider = TracerProvider(
-                resource=Resource.create(attributes),
-                shutdown_on_exit=False,
-                id_generator=_TraceIds(),
-                span_limits=_LIMITS,
-            )
-            provider.add_span_processor(processor)
-            tracer = tracers[service] = provider.get_tracer("caravan")
-        return tracer
-
-    use_tracers(get_tracer)
+    def send(span: RecordedSpan) -> None:
+        if len(batches._queue) >= _QUEUE_MAX:
+            SPANS_DROPPED.inc()  # the oldest
+        batches.emit(span)
 
     def end_export() -> None:
-        use_tracers(None)
-        processor._batch_processor.shutdown(timeout_millis=_END_MS)
+        send_spans_to(None)
+        batches.shutdown(timeout_millis=_END_MS)
 
+    send_spans_to(send)
     return end_export
+
+
+class _JsonExporter(OTLPSpanExporter):
+    """The SDK's connection, headers, retries and deadline; the body is ours. Counts what the collector did not take."""
+
+    def __init__(self, url: str, process: Mapping[str, Any]) -> None:
+        super().__init__(url, headers={"Content-Type": "application/json"}, timeout=_POST_SECONDS)
+        self._process = process
+
+    def export(self, spans: Sequence[Any]) -> SpanExportResult:
+        sent = False
+        try:
+            sent = self._client.export(encode_spans(spans, self._process)).success
+        finally:
+            if not sent:
+                SPANS_DROPPED.inc(len(spans))
+        return SpanExportResult.SUCCESS if sent else SpanExportResult.FAILURE

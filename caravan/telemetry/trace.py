@@ -13,23 +13,10 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from opentelemetry import trace as otel
-from opentelemetry.context import Context
-from opentelemetry.trace import (
-    INVALID_SPAN,
-    Link,
-    NonRecordingSpan,
-    Span,
-    SpanContext,
-    SpanKind,
-    Status,
-    StatusCode,
-    TraceFlags,
-    set_span_in_context,
-)
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
 
 from caravan.fifo_cache import FifoCache
-from caravan.redaction import redact_text
+from caravan.telemetry.recorded_span import RecordedSpan
 from caravan.telemetry.traceparents import find_origin, new_traceparent, parse_trace_id, parse_traceparent
 
 traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
@@ -39,17 +26,9 @@ service_name: ContextVar[str | None] = ContextVar("service_name", default=None)
 consumer_attributes: ContextVar[Mapping[str, str]] = ContextVar("consumer_attributes", default=MappingProxyType({}))
 """What each consumer's span says of where its messages come from."""
 
-_tracers: Callable[[str], otel.Tracer] | None = None
-"""The tracer of a service; None while spans are not exported."""
-root_trace_id: ContextVar[int] = ContextVar("root_trace_id", default=0)
-"""The id that a span without a parent takes; 0: one of its own."""
-_MAX_REASON = 500
-_NO_CONTEXT = Context()
-_ROOT_CONTEXT = set_span_in_context(INVALID_SPAN, _NO_CONTEXT)
+_send: Callable[[RecordedSpan], None] | None = None
+"""Takes spans that have ended; None while none are made."""
 _publishers: FifoCache[UUID, str] = FifoCache(5_000)
-_links: FifoCache[str, Link] = FifoCache(5_000)
-"""By traceparent: each message is linked to by its publisher and every reader."""
-
 
 _current: ContextVar["_RecordedBlock | None"] = ContextVar("current_span", default=None)
 
@@ -60,7 +39,7 @@ def get_trace_id() -> str | None:
 
 def is_recording() -> bool:
     """Whether spans are made: who would compute attributes for nothing asks first."""
-    return _tracers is not None
+    return _send is not None
 
 
 def choose_traceparent(cause: str | None = None) -> str | None:
@@ -111,7 +90,7 @@ def mark_result() -> None:
 
 def build_exemplar() -> dict[str, str] | None:
     """What ties an observation to the trace it was made in; None while no trace is exported, that it could lead to."""
-    if _tracers is None or (trace_id := get_trace_id()) is None:
+    if _send is None or (trace_id := get_trace_id()) is None:
         return None
     return {"trace_id": trace_id}
 
@@ -151,7 +130,7 @@ def start_span(
     to, where they are in others. `is_quiet`: the span is sent only when another one or a message came of it.
     """
     parent = parse_traceparent(parent) or traceparent.get() or new_traceparent()
-    if _tracers is None:
+    if _send is None:
         return _NamedTrace(parent)
     return _RecordedBlock(name, kind, parent, links, attributes, traces, is_quiet)
 
@@ -160,7 +139,7 @@ def record_past_span(
     name: str, kind: SpanKind, started_at: int, attributes: Mapping[str, Any], error: BaseException | None = None
 ) -> None:
     """A span of what is over, and has turned out to be worth one. `started_at`: ns since 1970."""
-    if _tracers is not None:
+    if _send is not None:
         span = _begin_span(name, kind, traceparent.get() or new_traceparent(), (), attributes, started_at)
         _end_span(span, error)
 
@@ -178,7 +157,7 @@ class _RecordedBlock(AbstractContextManager[Span]):
         "_traces",
         "has_result",
     )
-    _span: Span
+    _span: RecordedSpan
     _traceparent: str
     _token: Token[str | None]
     _current_token: "Token[_RecordedBlock | None]"
@@ -201,9 +180,8 @@ class _RecordedBlock(AbstractContextManager[Span]):
     def __enter__(self) -> Span:
         if (outer := _current.get()) is not None:
             outer.has_result = True
-        parent = self._arguments[2]
         self._span = span = _begin_span(*self._arguments)
-        self._traceparent = f"{parent[:36]}{span.get_span_context().span_id:016x}-01"
+        self._traceparent = span.traceparent
         self._token = traceparent.set(self._traceparent)
         self._current_token = _current.set(self)
         return span
@@ -217,9 +195,9 @@ class _RecordedBlock(AbstractContextManager[Span]):
     def add_links(self, traceparents: Iterable[str | None]) -> None:
         for value in traceparents:
             if value and value[3:35] not in self._traces and value[3:35] != self._traceparent[3:35]:
-                for link in _build_links((value,)):
-                    self._span.add_link(link.context)
-                    self._traces.add(value[3:35])
+                for link in _check_links((value,)):
+                    self._span.links.append(link)
+                    self._traces.add(link[3:35])
 
     def name_origin(self, trace_id: str) -> str | None:
         """As a tracestate, this span, if it is in another trace that links to this one."""
@@ -235,60 +213,28 @@ def _begin_span(
     links: Iterable[str | None],
     attributes: Mapping[str, Any],
     started_at: int | None = None,
-) -> Span:
-    assert _tracers is not None
+) -> RecordedSpan:
+    assert _send is not None
     if kind is SpanKind.CONSUMER:
         attributes = {**consumer_attributes.get(), **attributes}
-    tracer = _tracers(service_name.get() or "")
-    if parent[54] not in "02468ace":
-        return tracer.start_span(
-            name,
-            set_span_in_context(NonRecordingSpan(_parse_span_context(parent)), _NO_CONTEXT),
-            kind,
-            attributes,
-            _build_links(links),
-            started_at,
-        )
-    token = root_trace_id.set(int(parent[3:35], 16))
-    try:
-        return tracer.start_span(name, _ROOT_CONTEXT, kind, attributes, _build_links(links), started_at)
-    finally:
-        root_trace_id.reset(token)
+    service = service_name.get() or ""
+    return RecordedSpan(_send, service, name, kind, parent, _check_links(links), attributes, started_at)
 
 
-def _end_span(span: Span, error: BaseException | None) -> None:
+def _end_span(span: RecordedSpan, error: BaseException | None) -> None:
     if isinstance(error, Exception):
-        record_error(span, error)
+        span.record_exception(error)
     elif isinstance(error, asyncio.CancelledError):
         span.set_attribute("caravan.cancelled", True)
     span.end()
 
 
-def record_error(span: Span, error: BaseException) -> None:
-    """Its class, and its text without secrets."""
-    span.set_attribute("error.type", type(error).__name__)
-    span.set_status(Status(StatusCode.ERROR, redact_text(str(error))[:_MAX_REASON]))
+def _check_links(traceparents: Iterable[str | None]) -> list[str]:
+    """Each of them that is one, once."""
+    return [link for value in dict.fromkeys(traceparents) if (link := parse_traceparent(value))]
 
 
-def _build_links(traceparents: Iterable[str | None]) -> list[Link]:
-    """One to each of them that is one."""
-    links = []
-    for value in dict.fromkeys(value for value in traceparents if isinstance(value, str)):
-        link = _links.get(value)
-        if link is None:
-            parsed = parse_traceparent(value)
-            if parsed is None:
-                continue
-            link = _links[parsed] = Link(_parse_span_context(parsed))
-        links.append(link)
-    return links
-
-
-def _parse_span_context(value: str) -> SpanContext:
-    return SpanContext(int(value[3:35], 16), int(value[36:52], 16), is_remote=True, trace_flags=TraceFlags(1))
-
-
-def use_tracers(tracers: Callable[[str], otel.Tracer] | None) -> None:
-    """Make spans from now on, each by the tracer of its service; None: no more."""
-    global _tracers  # noqa: PLW0603 -- one per process, set once at its start
-    _tracers = tracers
+def send_spans_to(send: Callable[[RecordedSpan], None] | None) -> None:
+    """Make spans from now on, and hand over each that has ended; None: make no more."""
+    global _send  # noqa: PLW0603 -- one per process, set once at its start
+    _send = send

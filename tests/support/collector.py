@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+import orjson
 from opentelemetry.trace import SpanKind
 
 from observability.rehearsal.post_server import PostServer
@@ -25,44 +24,47 @@ class Collector:
         self.bodies.setdefault(path, []).append(body)
         return 200
 
+    def list_spans(self) -> list[tuple[dict[str, str], dict[str, Any]]]:
+        """Each span with the attributes of its resource."""
+        return [
+            (_read_attributes(resource["resource"]), span)
+            for body in self.bodies.get("/v1/traces", [])
+            for resource in orjson.loads(body)["resourceSpans"]
+            for scope in resource["scopeSpans"]
+            for span in scope["spans"]
+        ]
+
     def build_graph(self) -> SpanGraph:
         return SpanGraph(
             [
                 Node(
-                    (int.from_bytes(span.trace_id), int.from_bytes(span.span_id)),
-                    span.name,
-                    _read_attributes(resource.resource.attributes)["service.name"].removeprefix("caravan-"),
-                    _KINDS[span.kind],
-                    (int.from_bytes(span.trace_id), int.from_bytes(span.parent_span_id))
-                    if span.parent_span_id
-                    else None,
-                    tuple((int.from_bytes(link.trace_id), int.from_bytes(link.span_id)) for link in span.links),
+                    f"{span['traceId']}-{span['spanId']}",
+                    span["name"],
+                    resource["service.name"].removeprefix("caravan-"),
+                    _KINDS[span["kind"]],
+                    f"{span['traceId']}-{span['parentSpanId']}" if "parentSpanId" in span else None,
+                    tuple(f"{link['traceId']}-{link['spanId']}" for link in span.get("links", ())),
                 )
-                for body in self.bodies.get("/v1/traces", [])
-                for resource in ExportTraceServiceRequest.FromString(body).resource_spans
-                for scope in resource.scope_spans
-                for span in scope.spans
+                for resource, span in self.list_spans()
             ]
         )
 
-    def list_lines(self) -> list[dict[str, str]]:
-        """The log lines' fields, with their text as `event`."""
+    def list_records(self) -> list[dict[str, Any]]:
         return [
-            {**_read_attributes(record.attributes), "event": record.body.string_value}
+            record
             for body in self.bodies.get("/v1/logs", [])
-            for resource in ExportLogsServiceRequest.FromString(body).resource_logs
-            for scope in resource.scope_logs
-            for record in scope.log_records
+            for resource in orjson.loads(body)["resourceLogs"]
+            for scope in resource["scopeLogs"]
+            for record in scope["logRecords"]
         ]
 
+    def list_lines(self) -> list[dict[str, str]]:
+        """The log lines' fields, with their text as `event`."""
+        return [{**_read_attributes(record), "event": record["body"]["stringValue"]} for record in self.list_records()]
 
-def _read_attributes(attributes: "list[KeyValue]") -> dict[str, str]:
-    return {attribute.key: _read_value(attribute.value) for attribute in attributes}
 
-
-def _read_value(value: AnyValue) -> str:
-    kind = value.WhichOneof("value")
-    return str(getattr(value, kind)) if kind else ""
+def _read_attributes(holder: dict[str, Any]) -> dict[str, str]:
+    return {each["key"]: str(next(iter(each["value"].values()))) for each in holder["attributes"]}
 
 
 @contextmanager

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanContext, SpanKind
+from opentelemetry.trace import SpanKind
 
-from caravan.telemetry.span_export import begin_export
+from caravan.telemetry.recorded_span import RecordedSpan
+from caravan.telemetry.trace import send_spans_to
 
-SpanId = tuple[int, int]
+SpanId = str
+"""Of a trace and a span in it, as in the middle of a traceparent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +35,16 @@ class Node:
 class SpanGraph:
     def __init__(self, nodes: Sequence[Node]) -> None:
         self.by_id = {node.id: node for node in nodes}
-        self._by_trace: dict[int, list[SpanId]] = defaultdict(list)
+        self._by_trace: dict[str, list[SpanId]] = defaultdict(list)
         self._followers: dict[SpanId, list[SpanId]] = defaultdict(list)
         for node in nodes:
-            self._by_trace[node.id[0]].append(node.id)
+            self._by_trace[node.id[:32]].append(node.id)
             for cause in node.causes:
                 self._followers[cause].append(node.id)
 
     def list_journey(self, trace_id: str) -> list[Node]:
         """The spans of a trace, and those of others that follow from them: by a link, or as their children."""
-        waiting = list(self._by_trace[int(trace_id, 16)])
+        waiting = list(self._by_trace[trace_id])
         found = set(waiting)
         while waiting:
             new = set(self._followers[waiting.pop()]) - found
@@ -67,42 +67,38 @@ class SpanGraph:
 
 @dataclass(slots=True)
 class Spans:
-    """`all` is there once the block is left."""
+    all: list[RecordedSpan] = field(default_factory=list)
+    """That have ended."""
 
-    exporter: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
-    all: Sequence[ReadableSpan] = ()
-
-    def list_consumers(self) -> list[ReadableSpan]:
+    def list_consumers(self) -> list[RecordedSpan]:
         """In the order in which they began."""
         consumers = (span for span in self.all if span.kind is SpanKind.CONSUMER)
-        return sorted(consumers, key=lambda span: span.start_time or 0)
+        return sorted(consumers, key=lambda span: span.start_time)
 
     def build_graph(self) -> SpanGraph:
         return SpanGraph([build_node(span) for span in self.all])
 
 
-def build_node(span: ReadableSpan) -> Node:
+def build_node(span: RecordedSpan) -> Node:
     return Node(
-        get_id(span.context),
+        get_id(span),
         span.name,
-        str(span.resource.attributes["service.name"]).removeprefix("caravan-"),
+        span.service,
         span.kind,
-        get_id(span.parent) if span.parent else None,
-        tuple(get_id(link.context) for link in span.links),
+        f"{span.trace_id}-{span.parent_id}" if span.parent_id else None,
+        tuple(link[3:52] for link in span.links),
     )
 
 
-def get_id(context: SpanContext | None) -> SpanId:
-    assert context is not None
-    return context.trace_id, context.span_id
+def get_id(span: RecordedSpan) -> SpanId:
+    return span.traceparent[3:52]
 
 
 @contextmanager
 def collect_spans() -> Iterator[Spans]:
     spans = Spans()
-    end_export = begin_export(spans.exporter, "tests:1", "0")
+    send_spans_to(spans.all.append)
     try:
         yield spans
     finally:
-        end_export()
-        spans.all = spans.exporter.get_finished_spans()
+        send_spans_to(None)

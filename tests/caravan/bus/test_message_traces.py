@@ -29,7 +29,7 @@ async def test_in_another_process_a_batch_links_to_the_maker_of_each_message(dat
         async with run_inbox("kafka", database) as publish:
             await publish(messages)
     (reader,) = spans.list_consumers()
-    assert {get_id(span.context) for span in spans.all if span.name == "request"} == set(build_node(reader).causes)
+    assert {get_id(span) for span in spans.all if span.name == "request"} == set(build_node(reader).causes)
 
 
 def make_caused(transport: str, text: str, cause: OutgoingMessage) -> OutgoingMessage:
@@ -47,11 +47,11 @@ async def test_a_batch_follows_from_each_of_its_messages(database: Database) -> 
             pass
         async with run_inbox("kafka", database) as publish:
             await publish(messages)
-    made = {get_id(span.context) for span in spans.all if span.name == "request"}
+    made = {get_id(span) for span in spans.all if span.name == "request"}
     (publisher,) = [span for span in spans.all if span.kind is SpanKind.PRODUCER]
     (reader,) = spans.list_consumers()
     assert made == set(build_node(publisher).causes)
-    assert build_node(reader).links == (get_id(publisher.context),), "one link leads to all of them"
+    assert build_node(reader).links == (get_id(publisher),), "one link leads to all of them"
     assert (publisher.name, reader.name) == ("publish inbox-noted", "process inbox-noted")
     assert (reader.attributes or {})["messaging.batch.message_count"] == 150
 
@@ -69,7 +69,7 @@ async def test_messages_that_a_batch_made_lead_back_to_it_by_one_link(database: 
     (batch,) = [span for span in spans.all if span.name == "batch"]
     (publisher,) = [span for span in spans.all if span.kind is SpanKind.PRODUCER]
     reader = spans.list_consumers()[-1]
-    assert {get_id(batch.context)} == set(build_node(publisher).causes) == set(build_node(reader).causes)
+    assert {get_id(batch)} == set(build_node(publisher).causes) == set(build_node(reader).causes)
     graph = spans.build_graph()
     for request in requests:
         assert request.traceparent
@@ -84,7 +84,7 @@ async def test_a_lone_message_has_its_maker_as_parent(transport: str, database: 
             await publish([message])
     (reader,) = spans.list_consumers()
     (maker,) = [span for span in spans.all if span.name == "request"]
-    assert build_node(reader).causes == (get_id(maker.context),)
+    assert build_node(reader).causes == (get_id(maker),)
     attributes = reader.attributes or {}
     assert attributes["messaging.message.id"] == str(message.id)
     assert attributes["messaging.system"] == transport
@@ -100,11 +100,10 @@ async def test_another_attempt_is_linked_to_the_first(transport: str, database: 
                 await publish([message])
     first, second, third = spans.list_consumers()
     for later in (second, third):
-        assert build_node(later).links == (get_id(first.context),)
+        assert build_node(later).links == (get_id(first),)
     assert first.status.status_code is StatusCode.ERROR
     assert not first.links
-    assert not first.events
-    assert (first.attributes or {})["error.type"] == "RuntimeError"
+    assert first.attributes["error.type"] == "RuntimeError"
 
 
 async def test_messages_of_a_batch_that_failed_are_linked_to_it(database: Database) -> None:
@@ -115,7 +114,7 @@ async def test_messages_of_a_batch_that_failed_are_linked_to_it(database: Databa
     whole, *alone = spans.list_consumers()
     assert len(alone) == 2
     for span in alone:
-        assert get_id(whole.context) in build_node(span).links
+        assert get_id(whole) in build_node(span).links
     assert spans.build_graph().list_orphans() == []
 
 
@@ -139,6 +138,5 @@ async def test_without_a_collector_a_message_still_names_the_trace_it_came_from(
         async with run_inbox("kafka", database) as publish:
             await publish([message])
     (reader,) = spans.list_consumers()
-    assert reader.context
-    assert reader.parent is None, "it would be a parent that nobody has"
-    assert f"{reader.context.trace_id:032x}" == message.traceparent[3:35]
+    assert reader.parent_id is None, "it would be a parent that nobody has"
+    assert reader.trace_id == message.traceparent[3:35]

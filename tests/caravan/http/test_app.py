@@ -22,6 +22,7 @@ from caravan.errors import NotFound
 from caravan.http.app import create_app
 from caravan.http.middleware import App
 from caravan.schemas import StrictModel
+from tests.support.spans import collect_spans
 
 router = APIRouter()
 MEBIBYTE = 1024 * 1024
@@ -49,22 +50,22 @@ def app() -> App:
 
 
 @pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    """As if `export_spans` had been called, and somebody had set the global provider, too."""
+def foreign_spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    """Those of whoever asks for the global provider, which somebody has set."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
-    monkeypatch.setattr("caravan.telemetry.trace._tracers", lambda _: provider.get_tracer("caravan"))
     yield exporter
     provider.shutdown()
 
 
-async def test_a_request_makes_one_span(app: App, spans: InMemorySpanExporter) -> None:
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://notes") as client:
-        assert (await client.post("/notes", json={"text": "four"})).json() == {"length": 4}
-        assert (await client.post("/notes", json={})).status_code == 422
-    made = [(span.name, span.kind) for span in spans.get_finished_spans()]
-    assert made == [("POST /notes", SpanKind.SERVER)] * 2
+async def test_a_request_makes_one_span(app: App, foreign_spans: InMemorySpanExporter) -> None:
+    with collect_spans() as spans:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://notes") as client:
+            assert (await client.post("/notes", json={"text": "four"})).json() == {"length": 4}
+            assert (await client.post("/notes", json={})).status_code == 422
+    assert [(span.name, span.kind) for span in spans.all] == [("POST /notes", SpanKind.SERVER)] * 2
+    assert foreign_spans.get_finished_spans() == ()
 
 
 @pytest.mark.parametrize("is_declared", [True, False], ids=["by its length", "while it comes"])

@@ -109,18 +109,18 @@ async def test_attempts_at_a_job_are_in_its_trace_and_linked_to_the_first(shop: 
         await wait_until_completed(shop, NOTE, job_id)
 
         async def has_ended() -> bool:
-            return len([each for each in spans.exporter.get_finished_spans() if each.name == f"process {NOTE}"]) >= 3
+            return len([each for each in spans.all if each.name == f"process {NOTE}"]) >= 3
 
         await wait_until(has_ended)
     first, second, third = [span for span in spans.list_consumers() if span.name == f"process {NOTE}"]
     (request,) = [span for span in spans.all if span.name == "request"]
-    assert {build_node(span).parent for span in (first, second, third)} == {get_id(request.context)}
+    assert {build_node(span).parent for span in (first, second, third)} == {get_id(request)}
     assert [build_node(span).links for span in (first, second, third)] == [
         (),
-        (get_id(first.context),),
-        (get_id(first.context),),
+        (get_id(first),),
+        (get_id(first),),
     ]
-    assert [(span.attributes or {})["caravan.message.attempt"] for span in (first, second, third)] == [1, 2, 3]
+    assert [span.attributes["caravan.message.attempt"] for span in (first, second, third)] == [1, 2, 3]
     assert spans.build_graph().list_orphans() == []
 
 

@@ -82,7 +82,7 @@ def test_names_are_few(followed: tuple[Spans, dict[str, str]]) -> None:
 
 def test_what_spans_say_is_what_the_conventions_say(followed: tuple[Spans, dict[str, str]]) -> None:
     for span in followed[0].all:
-        attributes = span.attributes or {}
+        attributes = span.attributes
         if span.kind in (SpanKind.PRODUCER, SpanKind.CONSUMER):
             operation = {SpanKind.PRODUCER: ("publish", "send"), SpanKind.CONSUMER: ("process", "process")}[span.kind]
             assert (attributes["messaging.operation.name"], attributes["messaging.operation.type"]) == operation

@@ -43,7 +43,7 @@ def test_calls_at_once_are_one_span_beside_those_that_failed_or_were_slow(monkey
     assert (failed.attributes or {})["error.type"] == "OSError"
     assert slow.status.status_code is StatusCode.UNSET
     assert (batch.attributes or {})["caravan.provider.calls"] == 3
-    assert {build_node(span).parent for span in (failed, slow)} == {get_id(batch.context)}
+    assert {build_node(span).parent for span in (failed, slow)} == {get_id(batch)}
 
 
 def test_a_call_alone_is_a_span() -> None:

@@ -1,23 +1,28 @@
 """Spans are told apart by their service, and those that nobody took are counted."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 from caravan import telemetry
+from caravan.telemetry.log_lines import send_lines_to
 from caravan.telemetry.metrics import SPANS_DROPPED
-from caravan.telemetry.span_export import begin_export
-from tests.support.spans import collect_spans, get_id
+from caravan.telemetry.otlp_json import encode_spans
+from caravan.telemetry.span_export import export_spans
+from observability.rehearsal.post_server import PostServer
+from tests.support.collector import Collector, run_collector
+from tests.support.spans import collect_spans
 
 
-class Refusing(SpanExporter):
-    def export(self, _: Sequence[ReadableSpan]) -> SpanExportResult:
-        return SpanExportResult.FAILURE
+@pytest.fixture(autouse=True)
+def no_lines() -> Iterator[None]:
+    """Exporting spans begins to export lines, too, until the process ends."""
+    yield
+    send_lines_to(None)
 
 
 def make_span(service: str, parent: str | None = None, links: Sequence[str] = ()) -> None:
@@ -27,32 +32,68 @@ def make_span(service: str, parent: str | None = None, links: Sequence[str] = ()
     telemetry.service_name.reset(token)
 
 
-def test_each_service_of_a_process_has_a_name_of_its_own_in_a_trace() -> None:
-    exporter, parent = InMemorySpanExporter(), telemetry.new_traceparent()
-    end_export = begin_export(exporter, "host:1", "1.2.3")
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with run_collector() as collector:
+        yield collector
+
+
+def test_each_service_of_a_process_has_a_name_of_its_own_in_a_trace(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "k8s.pod.name=shop-0")
+    parent = telemetry.new_traceparent()
+    end_export = export_spans(collector.endpoint, "all", "host:1", "1.2.3")
     make_span("orders", parent)
     make_span("payments", parent)
     end_export()
-    spans = exporter.get_finished_spans()
-    assert [span.resource.attributes["service.name"] for span in spans] == ["caravan-orders", "caravan-payments"]
-    assert {f"{span.context.trace_id:032x}" for span in spans if span.context} == {parent[3:35]}
-    assert {span.resource.attributes["service.version"] for span in spans} == {"1.2.3"}
+    made = collector.list_spans()
+    assert [resource["service.name"] for resource, _ in made] == ["caravan-orders", "caravan-payments"]
+    assert {span["traceId"] for _, span in made} == {parent[3:35]}
+    assert {(resource["service.version"], resource["k8s.pod.name"]) for resource, _ in made} == {("1.2.3", "shop-0")}
 
 
 def test_what_a_foreign_sender_writes_instead_of_a_trace_ends_nothing() -> None:
-    exporter, good = InMemorySpanExporter(), telemetry.new_traceparent()
-    end_export = begin_export(exporter, "host:1", "1.2.3")
-    make_span("orders", "00-not-a-trace", ["x", good, "", cast("Any", {"no": "text"})])
-    end_export()
-    (span,) = exporter.get_finished_spans()
-    assert [f"{link.context.trace_id:032x}" for link in span.links] == [good[3:35]]
+    good = telemetry.new_traceparent()
+    with collect_spans() as spans:
+        make_span("orders", "00-not-a-trace", ["x", good, "", cast("Any", 7)])
+    assert spans.all[0].links == [good]
+
+
+def test_a_request_says_what_it_is_and_who_may_send_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK's exporter reads headers, certificates and compression from the variables that OpenTelemetry names."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20secret")
+    seen: list[tuple[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            seen.append((self.headers["content-type"], self.headers["authorization"]))
+            self.send_response(503 if len(seen) == 1 else 200)
+            self.send_header("retry-after", "0")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    before = SPANS_DROPPED._value.get()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        end_export = export_spans(f"http://127.0.0.1:{server.server_port}", "all", "host:1", "1")
+        make_span("orders")
+        end_export()
+        server.shutdown()
+    assert seen[0] == ("application/json", "Bearer secret")
+    assert SPANS_DROPPED._value.get() == before, "what a busy collector refused is sent again"
 
 
 def test_spans_that_the_collector_did_not_take_are_counted() -> None:
     before = SPANS_DROPPED._value.get()
-    end_export = begin_export(Refusing(), "host:1", "1.2.3")
-    make_span("orders")
-    end_export()
+    with PostServer(lambda _path, _body: 400) as server:
+        end_export = export_spans(server.url, "all", "host:1", "1.2.3")
+        make_span("orders")
+        end_export()
     assert SPANS_DROPPED._value.get() == before + 1
 
 
@@ -62,10 +103,8 @@ def test_the_first_span_of_a_trace_has_no_parent_and_the_id_that_was_named_befor
         make_span("orders", named)
         make_span("orders", recorded)
     first, later = spans.all
-    assert first.parent is None
-    assert f"{get_id(first.context)[0]:032x}" == named[3:35]
-    assert later.parent is not None
-    assert f"{later.parent.span_id:016x}" == "b" * 16
+    assert (first.trace_id, first.parent_id) == (named[3:35], None)
+    assert later.parent_id == "b" * 16
 
 
 def test_an_error_is_told_without_its_secret() -> None:
@@ -77,8 +116,8 @@ def test_an_error_is_told_without_its_secret() -> None:
         raise ValueError("refused with password=canary")
     (span,) = spans.all
     assert span.status.status_code is StatusCode.ERROR
-    assert (span.attributes or {})["error.type"] == "ValueError"
-    assert "canary" not in span.to_json()
+    assert span.attributes["error.type"] == "ValueError"
+    assert "canary" not in str(encode_spans([span], {}))
 
 
 @pytest.mark.parametrize(("does_work", "count"), [(False, 0), (True, 2)])
@@ -94,4 +133,4 @@ def test_a_quiet_span_from_which_a_message_comes_is_sent() -> None:
     with collect_spans() as spans, telemetry.start_span("run sweep", SpanKind.INTERNAL, is_quiet=True):
         carried = telemetry.choose_traceparent()
     (span,) = spans.all
-    assert carried == "00-{:032x}-{:016x}-01".format(*get_id(span.context))
+    assert carried == span.traceparent
