@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
@@ -11,20 +13,25 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from caravan.auth import Admin, Staff
+from caravan.cache import CachedAnswer
 from caravan.http import (
+    CACHED_HEADERS,
     SLOW_READ,
     CursorParameter,
+    IfNoneMatch,
     Injected,
     Limit,
     choose_content_type,
     decode_cursor,
     document_headers,
+    make_cached_response,
     make_json_response,
     make_page_response,
 )
 from caravan.schemas import Page
 from caravan.times import Day, Time, check_period, parse_time
 from services.analytics import model, use_cases
+from services.analytics.caches import OF_ALL_SALES, list_tags_of_days
 from services.analytics.model import Period
 from services.analytics.parquet import format_parquet
 from services.analytics.schemas import (
@@ -43,6 +50,7 @@ from services.analytics.schemas import (
     Ranking,
     RefundsReport,
     RefundsRow,
+    ReportOfRows,
     ReportPeriod,
     SalesReport,
     SalesRow,
@@ -70,6 +78,17 @@ FILE_RESPONSES = document_headers(
         "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
     },
 )
+CACHED_RESPONSES: dict[int | str, dict[str, Any]] = {
+    **document_headers(
+        200,
+        "Vary",
+        "Content-Disposition",
+        *CACHED_HEADERS,
+        description="the report",
+        content=FILE_RESPONSES[200]["content"],
+    ),
+    **document_headers(304, *CACHED_HEADERS, description="Not changed since the ETag in If-None-Match"),
+}
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 FORMATS = {JSON: "json", CSV: "csv", PARQUET: "parquet"}
 
@@ -84,6 +103,35 @@ def select_format(request: Request, format: Format = None) -> str:
 
 SelectedPeriod = Annotated[Period, Depends(select_period)]
 SelectedFormat = Annotated[str, Depends(select_format)]
+
+
+@dataclass(frozen=True, slots=True)
+class CachedForm:
+    """How a report that may come from the cache is asked for."""
+
+    form: str
+    if_none_match: str | None
+
+
+def select_cached_form(form: SelectedFormat, if_none_match: IfNoneMatch = None) -> CachedForm:
+    return CachedForm(form, if_none_match)
+
+
+SelectedCachedForm = Annotated[CachedForm, Depends(select_cached_form)]
+
+
+async def _to_cached_response(
+    cached: CachedForm,
+    answer: CachedAnswer,
+    report_type: type[ReportOfRows],
+    row_type: type[BaseModel],
+    name: str,
+) -> Response:
+    """As `_to_response`, of a report that may come from the cache; who has its JSON already is told so."""
+    if cached.form == "json":
+        return make_cached_response(answer, cached.if_none_match, is_private=True, headers={"Vary": "Accept"})
+    report = report_type.model_validate_json(answer.value or b"")
+    return await _to_response(cached.form, report, row_type, report.rows, name)
 
 
 async def _to_response(
@@ -102,60 +150,75 @@ async def _to_response(
     return Response(model.format_csv(columns, lines), headers=headers, media_type=CSV)
 
 
-@router.get("/v1/reports/sales", response_model=SalesReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)
+@router.get("/v1/reports/sales", response_model=SalesReport, responses=CACHED_RESPONSES, openapi_extra=SLOW_READ)
 async def report_sales(
-    context: Injected[AnalyticsContext], _: Staff, period: SelectedPeriod, form: SelectedFormat, by: Grouping = "day"
+    context: Injected[AnalyticsContext],
+    _: Staff,
+    period: SelectedPeriod,
+    cached: SelectedCachedForm,
+    by: Grouping = "day",
 ) -> Response:
     """Orders and revenue of at most 366 days, by hour, day, product, category or country; the last three currency by
     currency, the best first. An order counts in the hour in which it was placed.
     """
-    report = await use_cases.report_sales(context, period, by)
-    return await _to_response(form, report, SalesRow, report.rows, f"sales-by-{by}")
+    compute = partial(use_cases.report_sales, context, period, by)
+    answer = await use_cases.read_report(
+        context, f"sales:{period}:{by}", list_tags_of_days(period.first, period.last), compute
+    )
+    return await _to_cached_response(cached, answer, SalesReport, SalesRow, f"sales-by-{by}")
 
 
-@router.get("/v1/reports/products", response_model=ProductsReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)
+@router.get("/v1/reports/products", response_model=ProductsReport, responses=CACHED_RESPONSES, openapi_extra=SLOW_READ)
 async def report_products(
     context: Injected[AnalyticsContext],
     _: Staff,
     period: SelectedPeriod,
-    form: SelectedFormat,
+    cached: SelectedCachedForm,
     sort: Ranking = "revenue",
     limit: Limit = 20,
 ) -> Response:
     """The products with the most revenue, `limit` of each currency, or of which the most were sold."""
-    report = await use_cases.report_products(context, period, sort, limit)
-    return await _to_response(form, report, SalesRow, report.rows, "products")
+    compute = partial(use_cases.report_products, context, period, sort, limit)
+    answer = await use_cases.read_report(
+        context, f"products:{period}:{sort}:{limit}", list_tags_of_days(period.first, period.last), compute
+    )
+    return await _to_cached_response(cached, answer, ProductsReport, SalesRow, "products")
 
 
-@router.get("/v1/reports/refunds", response_model=RefundsReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)
+@router.get("/v1/reports/refunds", response_model=RefundsReport, responses=CACHED_RESPONSES, openapi_extra=SLOW_READ)
 async def report_refunds(
-    context: Injected[AnalyticsContext], _: Staff, period: SelectedPeriod, form: SelectedFormat
+    context: Injected[AnalyticsContext], _: Staff, period: SelectedPeriod, cached: SelectedCachedForm
 ) -> Response:
     """What was given back, by the day on which an order's money first was, whenever the order was placed."""
-    report = await use_cases.report_refunds(context, period)
-    return await _to_response(form, report, RefundsRow, report.rows, "refunds")
+    compute = partial(use_cases.report_refunds, context, period)
+    answer = await use_cases.read_report(context, f"refunds:{period}", OF_ALL_SALES, compute)
+    return await _to_cached_response(cached, answer, RefundsReport, RefundsRow, "refunds")
 
 
-@router.get("/v1/reports/customers", response_model=CustomersReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)
+@router.get(
+    "/v1/reports/customers", response_model=CustomersReport, responses=CACHED_RESPONSES, openapi_extra=SLOW_READ
+)
 async def report_customers(
-    context: Injected[AnalyticsContext], _: Staff, period: SelectedPeriod, form: SelectedFormat
+    context: Injected[AnalyticsContext], _: Staff, period: SelectedPeriod, cached: SelectedCachedForm
 ) -> Response:
     """How many customers bought, how many of them for the first time or more than once, and for how much."""
-    report = await use_cases.report_customers(context, period)
-    return await _to_response(form, report, CustomersRow, report.rows, "customers")
+    compute = partial(use_cases.report_customers, context, period)
+    answer = await use_cases.read_report(context, f"customers:{period}", OF_ALL_SALES, compute)
+    return await _to_cached_response(cached, answer, CustomersReport, CustomersRow, "customers")
 
 
-@router.get("/v1/reports/cohorts", response_model=CohortsReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)
+@router.get("/v1/reports/cohorts", response_model=CohortsReport, responses=CACHED_RESPONSES, openapi_extra=SLOW_READ)
 async def report_cohorts(
     context: Injected[AnalyticsContext],
     _: Staff,
     period: SelectedPeriod,
-    form: SelectedFormat,
+    cached: SelectedCachedForm,
     by: CohortLength = "week",
 ) -> Response:
     """Of the customers who bought first in a week or month of the period, how many came back in each later one."""
-    report = await use_cases.report_cohorts(context, period, by)
-    return await _to_response(form, report, CohortsRow, report.rows, f"cohorts-by-{by}")
+    compute = partial(use_cases.report_cohorts, context, period, by)
+    answer = await use_cases.read_report(context, f"cohorts:{period}:{by}", OF_ALL_SALES, compute)
+    return await _to_cached_response(cached, answer, CohortsReport, CohortsRow, f"cohorts-by-{by}")
 
 
 @router.get("/v1/reports/funnel", response_model=FunnelReport, responses=FILE_RESPONSES, openapi_extra=SLOW_READ)

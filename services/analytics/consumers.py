@@ -4,11 +4,15 @@ Two consumer groups read them, `analytics` and `reporting`, each with positions,
 that neither waits for the other.
 """
 
+from collections.abc import Iterable
+from datetime import date
+
 from caravan.audit import AUDIT, AuditRecorded
 from caravan.consumers import Consumers
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
 from services.analytics import projections
+from services.analytics.caches import list_tags_of_change
 from services.analytics.store import records
 from services.analytics.use_cases import AnalyticsContext as Context
 from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, OrderCancelled, OrderCreated
@@ -61,20 +65,30 @@ async def handle_audit_recorded(_: Context, uow: UnitOfWork, deliveries: list[De
 
 
 @report(ORDER_CREATED)
-async def report_order_created(_: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCreated]]) -> None:
-    await projections.report_created(uow, deliveries)
+async def report_order_created(context: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCreated]]) -> None:
+    _void_reports(context, uow, await projections.report_created(uow, deliveries))
 
 
 @report(PAYMENT_COMPLETED)
-async def report_payment_completed(_: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]) -> None:
-    await projections.report_captures(uow, deliveries)
+async def report_payment_completed(
+    context: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]
+) -> None:
+    _void_reports(context, uow, await projections.report_captures(uow, deliveries))
 
 
 @report(PAYMENT_REFUNDED)
-async def report_payment_refunded(_: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]) -> None:
-    await projections.report_refunds(uow, deliveries)
+async def report_payment_refunded(
+    context: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]
+) -> None:
+    _void_reports(context, uow, await projections.report_refunds(uow, deliveries))
 
 
 @report(ORDER_CANCELLED)
-async def report_order_cancelled(_: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
-    await projections.report_cancelled(uow, deliveries)
+async def report_order_cancelled(context: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
+    _void_reports(context, uow, await projections.report_cancelled(uow, deliveries))
+
+
+def _void_reports(context: Context, uow: UnitOfWork, days: Iterable[date]) -> None:
+    """After the commit, those that orders placed on these days are in."""
+    tags = list_tags_of_change(days)
+    uow.run_after_commit(lambda: context.cache.invalidate(tags))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from caravan.service import OUTBOX_STATE, DatabaseDeclaration, Service
-from services.analytics import projections, timeline
+from services.analytics import caches, projections, timeline
 from services.analytics.api import router
 from services.analytics.consumers import consume, report
 from services.analytics.jobs import jobs
@@ -21,6 +21,7 @@ service = Service(
     consumer_groups=(report,),
     settings=Settings,
     jobs=jobs,
+    caches=caches.CACHES,
     projections={"order_facts": projections.ORDER_FACTS, "sales": projections.SALES},
     timeline=timeline.describe_audit,
 )

@@ -24,6 +24,9 @@ class Period:
     first: date
     last: date
 
+    def __str__(self) -> str:
+        return f"{self.first}:{self.last}"
+
     @property
     def since(self) -> datetime:
         return datetime.combine(self.first, time(), UTC)

@@ -4,7 +4,7 @@ consumers write them as events come, and a rebuild writes them from the topics.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from caravan.database import UnitOfWork
@@ -49,20 +49,22 @@ async def project_cancelled(uow: UnitOfWork, deliveries: list[Delivery[OrderCanc
     )
 
 
-async def report_created(uow: UnitOfWork, deliveries: list[Delivery[OrderCreated]]) -> None:
-    await sales.record_orders(uow, [delivery.message for delivery in deliveries])
+async def report_created(uow: UnitOfWork, deliveries: list[Delivery[OrderCreated]]) -> set[date]:
+    return await sales.record_orders(uow, [delivery.message for delivery in deliveries])
 
 
-async def report_captures(uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]) -> None:
-    await sales.record_amounts(uow, _list_captures(deliveries))
+async def report_captures(uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]) -> set[date]:
+    return await sales.record_amounts(uow, _list_captures(deliveries))
 
 
-async def report_refunds(uow: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]) -> None:
-    await sales.record_amounts(uow, _list_refunds([(d.message.order_id, d.message.amount, d.time) for d in deliveries]))
+async def report_refunds(uow: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]) -> set[date]:
+    return await sales.record_amounts(
+        uow, _list_refunds([(d.message.order_id, d.message.amount, d.time) for d in deliveries])
+    )
 
 
-async def report_cancelled(uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
-    await sales.record_amounts(
+async def report_cancelled(uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> set[date]:
+    return await sales.record_amounts(
         uow, _list_refunds([(d.message.order_id, d.message.refunded, d.time) for d in deliveries])
     )
 

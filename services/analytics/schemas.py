@@ -1,5 +1,6 @@
 """The HTTP shapes of analytics. Sums are integers in minor units of the row's currency; days and hours are in UTC."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -42,7 +43,11 @@ class ReportPeriod(BaseModel):
     last: date = Field(alias="to", description="included")
 
 
-class SalesReport(ReportPeriod):
+class ReportOfRows(ReportPeriod):
+    rows: Sequence[BaseModel]
+
+
+class SalesReport(ReportOfRows):
     by: Grouping
     rows: list[SalesRow]
     totals: list[Sums] = Field(description="all orders of the period, per currency")
@@ -60,7 +65,7 @@ class RefundsRow(RefundSums):
     key: str = Field(description="the day on which money was first given back", examples=["2026-03-01"])
 
 
-class RefundsReport(ReportPeriod):
+class RefundsReport(ReportOfRows):
     rows: list[RefundsRow]
     totals: list[RefundSums] = Field(description="per currency")
 
@@ -77,7 +82,7 @@ class CustomersRow(BaseModel):
     average_order: int
 
 
-class CustomersReport(ReportPeriod):
+class CustomersReport(ReportOfRows):
     rows: list[CustomersRow]
     customers: int = Field(description="who bought in the period, in whatever currency")
     new: int = Field(description="of these, customers who bought nothing before")
@@ -93,12 +98,12 @@ class CohortsRow(BaseModel):
     orders: int
 
 
-class CohortsReport(ReportPeriod):
+class CohortsReport(ReportOfRows):
     by: CohortLength
     rows: list[CohortsRow]
 
 
-class ProductsReport(ReportPeriod):
+class ProductsReport(ReportOfRows):
     sort: Ranking
     rows: list[SalesRow]
 

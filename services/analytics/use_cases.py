@@ -1,17 +1,20 @@
 """Compute reports, and write the daily ones."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import date, timedelta
 from typing import Any
 
 import asyncpg
+from pydantic import BaseModel
 
+from caravan.cache import CachedAnswer, Fill
 from caravan.database import UnitOfWork
 from caravan.errors import NotFound
 from caravan.service import ServiceContext
 from caravan.telemetry import log
 from services.analytics import model
+from services.analytics.caches import REPORTS
 from services.analytics.model import Period
 from services.analytics.schemas import (
     CohortLength,
@@ -44,6 +47,20 @@ TOP_PRODUCTS = 5
 HISTORY_DAYS = 14
 """Of the picture in the daily report's mail."""
 OPEN_STATES = ("created", "paid", "shipped")
+
+
+async def read_report(
+    context: AnalyticsContext,
+    report: str,
+    tags: frozenset[str],
+    compute: Callable[[], Coroutine[Any, Any, BaseModel]],
+) -> CachedAnswer:
+    """As JSON, kept until one of its tags is voided. `report`: its name and all its parameters."""
+
+    async def fill_report() -> Fill:
+        return Fill((await compute()).model_dump_json().encode(), tags)
+
+    return await context.cache.read(REPORTS, report, fill_report)
 
 
 async def report_sales(context: AnalyticsContext, period: Period, by: Grouping) -> SalesReport:

@@ -3,7 +3,7 @@
 import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,6 +14,7 @@ from caravan.audit import AUDIT, AuditRecorded
 from caravan.clock import new_id
 from caravan.money import Money
 from caravan.runtime import Backends, list_subscriptions
+from services.analytics.caches import OF_ALL_SALES, list_tags_of_days
 from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, OrderCancelled, OrderCreated, OrderLine
 from services.payments.messages import PAYMENT_COMPLETED, PAYMENT_REFUNDED, PaymentCompleted, PaymentRefunded
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
@@ -123,6 +124,8 @@ async def settled(shop: Shop) -> None:
 async def empty(shop: Shop) -> None:
     async with shop.get_database("analytics").unit_of_work() as uow:
         await uow.execute("TRUNCATE order_fact, order_line_fact, sale, daily_report, inbox")
+    year = list_tags_of_days(date(2026, 1, 1), date(2026, 12, 31))
+    await shop.get_context("analytics").cache.invalidate({*year, *OF_ALL_SALES})
 
 
 @dataclass
