@@ -76,7 +76,9 @@ def _postgres(data: Path) -> list[int]:
 
 
 def _redis(data: Path) -> list[int]:
-    named = [path for path in Path("/proc").glob("[0-9]*/cmdline") if b"redis-server" in _read_bytes(path)]
+    servers = (b"valkey-server", b"redis-server")
+    lines = ((path, _read_bytes(path)) for path in Path("/proc").glob("[0-9]*/cmdline"))
+    named = [path for path, line in lines if any(server in line for server in servers)]
     folder = str(data).encode()
     return [
         int(path.parent.name)
