@@ -31,7 +31,7 @@ from caravan.cache.declarations import MAX_LEASE_SECONDS
 
 FENCE_SECONDS = 2 * MAX_LEASE_SECONDS
 """How long the stamp of a tag that no entry holds is kept, for computations that are under way."""
-TIMEOUT_SECONDS = 1.0
+TIMEOUT_SECONDS = 0.5
 """Only readers of the moment at which Redis goes away wait for it; a machine under load answers well within it."""
 JITTER = 0.2
 """Entries that were made together end apart: a life is up to this share shorter than declared."""
