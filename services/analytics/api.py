@@ -1,9 +1,11 @@
 """The HTTP entry point of analytics: reports for staff, the audit log for admins."""
 
 import asyncio
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -89,6 +91,7 @@ CACHED_RESPONSES: dict[int | str, dict[str, Any]] = {
     ),
     **document_headers(304, *CACHED_HEADERS, description="Not changed since the ETag in If-None-Match"),
 }
+VARY = {"Vary": "Accept"}
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 FORMATS = {JSON: "json", CSV: "csv", PARQUET: "parquet"}
 
@@ -127,11 +130,21 @@ async def _to_cached_response(
     row_type: type[BaseModel],
     name: str,
 ) -> Response:
-    """As `_to_response`, of a report that may come from the cache; who has its JSON already is told so."""
-    if cached.form == "json":
-        return make_cached_response(answer, cached.if_none_match, is_private=True, headers={"Vary": "Accept"})
+    """As `_to_response`, of a report that may come from the cache; who has it already is told so."""
+    response = make_cached_response(
+        answer, cached.if_none_match, is_private=True, entity_tag=_name_entity(answer, cached.form), headers=VARY
+    )
+    if cached.form == "json" or response.status_code == HTTPStatus.NOT_MODIFIED:
+        return response
     report = report_type.model_validate_json(answer.value or b"")
-    return await _to_response(cached.form, report, row_type, report.rows, name)
+    file = await _to_response(cached.form, report, row_type, report.rows, name)
+    file.headers.update({each: response.headers[each] for each in (*CACHED_HEADERS, "Cache-Control")})
+    return file
+
+
+def _name_entity(answer: CachedAnswer, form: str) -> str:
+    """Each form of a report is an entity of its own."""
+    return f'"{hashlib.blake2b(answer.value or b"", digest_size=12).hexdigest()}-{form}"'
 
 
 async def _to_response(

@@ -38,6 +38,11 @@ async def test_the_second_answer_comes_from_the_cache_and_is_the_same(shop: Shop
     assert (known.status_code, known.content) == (304, b"")
     rows = await ask(shop, report, **DAY, format="csv")
     assert len(rows.text.splitlines()) == len(first.json()["rows"]) + 1
+    assert is_hit(rows)
+    known_rows = await ask(shop, report, **DAY, format="csv", headers={"If-None-Match": rows.headers["etag"]})
+    assert known_rows.status_code == 304
+    other_form = await ask(shop, report, **DAY, headers={"If-None-Match": rows.headers["etag"]})
+    assert other_form.status_code == 200
 
 
 @pytest.mark.parametrize("report", KEPT)
