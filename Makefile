@@ -56,8 +56,8 @@ fuzz: env ## Hostile and generated requests to every operation; MINUTES=5
 schedules: env ## Simulated schedules of deliveries, deaths and failures; COUNT=10000, SEED=4711 for one of them, step by step
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--count $(or $(COUNT),10000))
 
-prove: env ## Orders under every kind of fault, and what holds afterwards, with a report in build/prove; ORDERS=500 SEED=1 SIZE=laptop
-	$(BIN)/python -m tests.faults.prove --orders $(or $(ORDERS),500) --seed $(or $(SEED),1) --size $(or $(SIZE),laptop)
+prove: env ## Orders under every kind of fault, and what holds afterwards, with a report in build/prove; ORDERS=500 SEED=1 SIZE=laptop or brokers
+	$(BIN)/python -m tests.faults.prove --orders $(or $(ORDERS),500) --seed $(or $(SEED),1) --size $(or $(SIZE),laptop) $(if $(KINDS),--kinds "$(KINDS)")
 
 test-slow: env ## Run the slow tests
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m slow -r fEX --timeout 1800

@@ -19,6 +19,7 @@ from services.registry import load_services
 from tests.faults.invariants import rows
 
 ONLOOKER = "onlooker"
+_DEAD_LETTERS_MAX = 10_000
 
 
 class OnBrokers:
@@ -33,13 +34,17 @@ class OnBrokers:
         rabbitmq_url: str,
         *,
         foreign: bytes | None = None,
+        planted_key: str | None = None,
         since: UUID | None = None,
     ) -> None:
         """`foreign`: what marks the messages that the shop did not send, and whose fate is not looked at.
 
+        `planted_key`: begins the keys of messages that may have died.
+
         `since`: an id made before the shop began. What is older is of another shop, which had these brokers before.
         """
         self._foreign = foreign
+        self._planted_key = planted_key
         self._since = since
         self._backends = backends
         self._kafka_url = kafka_url
@@ -57,10 +62,14 @@ class OnBrokers:
         bus = BrokerBus(KafkaBus(KafkaServers(self._kafka_url), ONLOOKER), RabbitBus(self._rabbitmq_url, ONLOOKER))
         await bus.start()
         try:
-            dead = await bus.list_dead_letters(list_subscriptions(load_services()))
+            dead = await bus.list_dead_letters(list_subscriptions(load_services()), limit=_DEAD_LETTERS_MAX)
         finally:
             await bus.close()
-        found = [f"dead letter of {dead_letter.subscription}: {dead_letter.reason}" for dead_letter in dead]
+        found = [
+            f"dead letter of {dead_letter.subscription}: {dead_letter.reason}"
+            for dead_letter in dead
+            if self._planted_key is None or not dead_letter.key.startswith(self._planted_key)
+        ]
         bodies = await self.messages(
             {s.source for s in list_subscriptions(load_services()) if isinstance(s.source, Topic)}
         )

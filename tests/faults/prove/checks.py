@@ -8,13 +8,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
-from caravan.messages import Topic
-from caravan.runtime import BUS, Backends, list_subscriptions
+from caravan.runtime import Backends
 from services.registry import load_services
-from tests.faults.invariants import TERMINAL, InPostgres, at_rest, rows, violations
+from tests.faults.invariants import TERMINAL, at_rest, rows, violations
 from tests.faults.prove.customers import Intents
 from tests.faults.prove.shop import ProvenShop
-from tests.faults.prove.strikes import POISON, run_command
+from tests.faults.prove.strikes import run_command
 from tests.support.shop import wait_until
 
 REST_SECONDS = 120.0
@@ -49,24 +48,6 @@ WORDS = {
 }
 
 
-class Wire(InPostgres):
-    """The embedded bus; what was planted may have died."""
-
-    async def faults(self) -> list[str]:
-        dead = await rows(self._backends, BUS, "SELECT subscription, key, reason FROM dead_letter")
-        found = [
-            f"dead letter of {row['subscription']}: {row['reason']}"
-            for row in dead
-            if not row["key"].startswith(POISON)
-        ]
-        twice = await rows(
-            self._backends,
-            BUS,
-            "SELECT topic, message_id FROM topic_log GROUP BY 1, 2 HAVING count(DISTINCT body) > 1",
-        )
-        return found + [f"{row['topic']} has two messages {row['message_id']}" for row in twice]
-
-
 @dataclass(frozen=True, slots=True)
 class Recovery:
     """Seconds from the end of the last fault: until everything was at rest, and until each order that was open then
@@ -89,7 +70,7 @@ async def wait_for_rest(shop: ProvenShop, healed_at: float, open_orders: set[UUI
         still_open = await list_open_orders(shop.backends)
         now = time.time() - healed_at
         ended |= dict.fromkeys(open_orders - still_open - ended.keys(), now)
-        if not still_open and not (remaining := await at_rest(shop.backends, Wire(shop.backends))):
+        if not still_open and not (remaining := await at_rest(shop.backends, shop.wire)):
             break
         await asyncio.sleep(0.5)
     seconds = sorted(ended.values()) or [0.0]
@@ -105,10 +86,10 @@ async def list_open_orders(backends: Backends) -> set[UUID]:
 async def find_violations(shop: ProvenShop, intents: Intents) -> list[str]:
     """I1 to I9 and I12."""
     accepted = set(intents.accepted.values())
-    found = await violations(shop.backends, accepted, Wire(shop.backends))
+    found = await violations(shop.backends, accepted, shop.wire)
     for check in (_check_unknown, _check_cancellations):
         found += await check(shop.backends, intents)
-    return found + await _check_readers(shop.backends) + await _check_ledger_of_stock(shop.backends)
+    return found + await _check_ledger_of_stock(shop.backends)
 
 
 async def _check_unknown(backends: Backends, intents: Intents) -> list[str]:
@@ -130,25 +111,6 @@ async def _check_cancellations(backends: Backends, intents: Intents) -> list[str
         and row["status"] not in ("cancelled", "refunded")
         and row["cancellation"] != "refused"
     ]
-
-
-async def _check_readers(backends: Backends) -> list[str]:
-    """I7: each message on a topic was handled by each of its readers."""
-    query = f"SELECT DISTINCT message_id FROM topic_log WHERE topic = $1 AND key NOT LIKE '{POISON}%'"
-    found = []
-    for service in load_services():
-        for subscription in list_subscriptions([service]):
-            if isinstance(subscription.source, Topic):
-                sent = {row[0] for row in await rows(backends, BUS, query, subscription.channel)}
-                handled = await rows(
-                    backends,
-                    service.databases[0].name,
-                    "SELECT message_id FROM inbox WHERE consumer = $1",
-                    subscription.name,
-                )
-                lost = sent - {row[0] for row in handled}
-                found += [f"{subscription.name} never handled {len(lost)} of {len(sent)} messages"] if lost else []
-    return found
 
 
 async def _check_ledger_of_stock(backends: Backends) -> list[str]:
@@ -173,7 +135,7 @@ async def check_read_models(shop: ProvenShop) -> list[str]:
 
 
 async def restart_everything(shop: ProvenShop) -> None:
-    """Every process, and both servers."""
+    """Every process, and every server."""
     for service in list(shop.running):
         await shop.stop(service)
     for name in ("postgres", "redis"):
@@ -181,11 +143,13 @@ async def restart_everything(shop: ProvenShop) -> None:
         if server is not None:
             server.send_signal(signal.SIGTERM if name == "redis" else signal.SIGQUIT)
             await shop.wait_for_server(name, server.pid)
+    if shop.brokers is not None:
+        await shop.brokers.restart()
     await shop.wait_until_served()
     await shop.start_all()
 
     async def is_there() -> bool:
-        return await at_rest(shop.backends, Wire(shop.backends)) == ""
+        return await at_rest(shop.backends, shop.wire) == ""
 
     await wait_until(is_there, seconds=MOST_SECONDS, every=1.0)
 

@@ -24,6 +24,8 @@ ASK_SECONDS = 120.0
 PAUSE_SECONDS = 0.3
 LEAVE_CHANCE, REPEAT_CHANCE, CANCEL_CHANCE = 0.1, 0.15, 0.2
 CALL_SECONDS = 12.0
+MORE_ORDERS = 25
+SPARE_STOCK = 10_000
 
 
 def classify(status: int | None) -> Outcome:
@@ -82,8 +84,9 @@ class Intents:
 
 @dataclass
 class Customers:
-    """They order until `orders` are accepted, never further than `get_limit` says, and `more` than that where a strike
-    waits for orders. `forced_token`: the card that all of them use while it is set.
+    """They order until `orders` are accepted and nothing strikes any more (`is_closing`); never further than
+    `get_limit` says, and `more` than that where a strike waits for orders. `forced_token`: the card that all of them
+    use while it is set.
     """
 
     program: Program
@@ -93,9 +96,14 @@ class Customers:
     get_limit: Callable[[], int]
     forced_token: str = ""
     more: int = 0
+    is_closing: bool = False
+
+    def allow_more(self) -> None:
+        """Orders go on, however many that takes: called again and again by a strike that waits for what they do."""
+        self.more = max(self.more, len(self.intents.accepted) - self.get_limit() + MORE_ORDERS)
 
     async def come(self, count: int) -> list[asyncio.Task[None]]:
-        sku = await self._sure(lambda: self.program.create_product(stock=self.orders * 2))
+        sku = await self._sure(lambda: self.program.create_product(stock=self.orders * 2 + SPARE_STOCK))
         return [asyncio.create_task(self._order(sku), name=f"customer {number}") for number in range(count)]
 
     async def _sure(self, action: Callable[[], Any]) -> Any:
@@ -109,7 +117,7 @@ class Customers:
 
     async def _order(self, sku: str) -> None:
         who: dict[str, str] = {}
-        while len(self.intents.accepted) < self.orders:
+        while not self.is_closing or len(self.intents.accepted) < self.orders:
             if len(self.intents.accepted) >= self.get_limit() + self.more:
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue

@@ -3,9 +3,10 @@ from the seed, the number of orders and the size.
 """
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from tests.faults.prove.kinds import KINDS, RUNNABLE
+from tests.faults.prove.kinds import list_runnable
 
 EACH_ORDERS = 2_500
 """Each kind comes once more for so many orders: ten times in 25,000."""
@@ -22,10 +23,12 @@ class PlannedFault:
     seconds: float
 
 
-def draw_plan(seed: int, orders: int, size: str) -> list[PlannedFault]:
-    """Every kind that runs on this size, as often as these orders allow, in a random order."""
+def draw_plan(seed: int, orders: int, size: str, only: Collection[str] = ()) -> list[PlannedFault]:
+    """Every kind that runs on this size and machine, as often as these orders allow, in a random order; `only` these
+    when some are named.
+    """
     chance = random.Random(f"proof {seed} {orders} {size}")
-    kinds = [kind for kind in KINDS if kind.name in RUNNABLE[size]] * max(1, orders // EACH_ORDERS)
+    kinds = [kind for kind in list_runnable(size) if not only or kind.name in only] * max(1, orders // EACH_ORDERS)
     chance.shuffle(kinds)
     step = orders * LAST_SHARE / len(kinds)
     return [

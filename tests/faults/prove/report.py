@@ -8,7 +8,7 @@ from html import escape
 import orjson
 
 from tests.faults.prove.checks import INVARIANTS, sort_by_invariant
-from tests.faults.prove.kinds import KINDS
+from tests.faults.prove.kinds import KINDS, explain_left_out
 from tests.faults.prove.run import Proof
 
 WIDTH, BAND, GRAPH = 960, 18, 120
@@ -110,9 +110,10 @@ def _build_invariants(proof: Proof) -> str:
 
 def _build_kinds(proof: Proof) -> str:
     seen = Counter(each.fault.kind for each in proof.struck if each.evidence)
+    left_out = explain_left_out(proof.size)
     rows = "".join(
         f"<tr><td>{escape(kind.name)}</td><td>{escape(kind.does)}</td><td>{', '.join(kind.sizes)}</td>"
-        f"<td>{seen[kind.name] or ''}</td></tr>"
+        f"<td>{seen[kind.name] or escape(left_out.get(kind.name, ''))}</td></tr>"
         for kind in KINDS
     )
     return f"<table><tr><th>Kind</th><th>What it does</th><th>Sizes</th><th>Happened</th></tr>{rows}</table>"

@@ -5,7 +5,7 @@ are looked at. What has happened is written into the folder, so that a proof tha
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ class Proof:
     orders: int
     size: str
     folder: Path
+    only: Collection[str] = ()
+    """Kinds; all when none is named."""
     struck: list[Struck] = field(default_factory=list)
     intents: Intents = field(init=False)
     plan: list[PlannedFault] = field(init=False)
@@ -57,7 +59,7 @@ class Proof:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.plan = draw_plan(self.seed, self.orders, self.size)
+        self.plan = draw_plan(self.seed, self.orders, self.size, self.only)
         self.intents = Intents.load(self.folder / "intents.jsonl")
         if (faults := self.folder / "faults.jsonl").exists():
             for line in faults.read_bytes().splitlines():
@@ -66,7 +68,7 @@ class Proof:
 
     async def run(self) -> None:
         began = time.monotonic()
-        async with open_shop(self.folder / "shop") as shop:
+        async with open_shop(self.folder / "shop", self.size) as shop:
             customers = Customers(
                 shop.program,
                 self.intents,
@@ -77,6 +79,7 @@ class Proof:
             tasks = await customers.come(CUSTOMERS)
             try:
                 await self._strike_all(Strikes(shop, customers), tasks)
+                customers.is_closing = True
                 open_orders = await list_open_orders(shop.backends)
                 await asyncio.gather(*tasks)
             finally:

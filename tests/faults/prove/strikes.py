@@ -4,36 +4,37 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from email.utils import parsedate_to_datetime
 
 import httpx2
 import psutil
 
 from caravan.clock import utc_now
 from caravan.jobs import JobStore
-from caravan.runtime import BUS, fault_switch
+from caravan.runtime import fault_switch
 from services.registry import SERVICES
 from tests.faults.invariants import rows
-from tests.faults.prove.customers import Customers
-from tests.faults.prove.kinds import FLAGS
+from tests.faults.prove.broker_strikes import BrokerStrikes
+from tests.faults.prove.bus_strikes import EVIDENCE_SECONDS, BusStrikes, Strike
+from tests.faults.prove.customers import MORE_ORDERS, Customers
+from tests.faults.prove.kinds import FLAGS, KINDS, LAPTOP
+from tests.faults.prove.link_strikes import build_link_strikes
 from tests.faults.prove.plan import PlannedFault
+from tests.faults.prove.shifted_clock import build_clock_settings, shift_clock
 from tests.faults.prove.shop import ProvenShop
 from tests.support.program import ROOT, build_environment
 from tests.support.shop import wait_until
 
-POISON = "poison-"
-"""Begins the keys of what was planted."""
-REPEATED = 150
-EVIDENCE_SECONDS = 20.0
-DEATH_SECONDS = 60.0
+DEATH_SECONDS = 120.0
 DEAD_AT_POINT = 137
 ASKED = "SELECT coalesce(sum(asked), 0) FROM payment_attempt WHERE asked > 1"
-MORE_ORDERS = 25
-"""So many more there may be for a strike that waits for orders."""
-NEEDS_ORDERS = {"crash point", "provider timeout after success", "rolling restart"}
-Strike = Callable[[PlannedFault], Awaitable[str]]
+NEEDS_ORDERS = {"provider timeout after success", "rolling restart", *(k.name for k in KINDS if LAPTOP not in k.sizes)}
+"""Kinds that show nothing while nobody orders: so there are some more than the plan has."""
+CLOCK_SECONDS = 600
 
 
 class Strikes:
@@ -50,18 +51,12 @@ class Strikes:
             "freeze postgres": self._freeze_server,
             "freeze redis": self._freeze_server,
             "flush redis": self._flush_redis,
-            "cut connections": self._cut,
-            "cut redis connections": self._cut,
-            "slow link": self._disturb_link,
-            "sliced link": self._disturb_link,
-            "one-way link": self._disturb_link,
-            "partition": self._disturb_link,
-            "repeated deliveries": self._repeat,
-            "reordered deliveries": self._repeat,
-            "poison": self._poison,
+            "clock jump": self._shift_clock,
             "provider timeout after success": self._lose_answers,
             "projection rebuild": self._rebuild,
             **dict.fromkeys(FLAGS, self._switch_flag),
+            **build_link_strikes(shop.proxies),
+            **(BusStrikes(shop).by_kind if shop.brokers is None else BrokerStrikes(shop, shop.brokers).by_kind),
         }
 
     async def strike(self, fault: PlannedFault) -> str:
@@ -105,20 +100,25 @@ class Strikes:
         return f"{len(exits)} processes, exits {sorted(set(exits), key=str)}"
 
     async def _reach_failpoint(self, fault: PlannedFault) -> str:
+        """Customers order until it is reached."""
         service, _, point = fault.target.partition("@")
         await self.shop.stop(service)
+
+        async def is_dead() -> bool:
+            self.customers.allow_more()
+            return self.shop.running[service].returncode is not None
+
         try:
             await self.shop.start(service, CARAVAN_FAILPOINT=point)
-            await asyncio.wait_for(self.shop.running[service].wait(), DEATH_SECONDS)
-            is_dead = self.shop.running[service].returncode == DEAD_AT_POINT
-        except TimeoutError:
-            is_dead = False
-            await self.shop.stop(service)
+            await wait_until(is_dead, seconds=DEATH_SECONDS, every=0.2)
+            code = self.shop.running[service].returncode
         except RuntimeError as error:  # it died while it started
-            is_dead = f"ended with {DEAD_AT_POINT}" in str(error)
-        await self._last(fault)
-        await self.shop.start(service)
-        return f"exit {DEAD_AT_POINT}" if is_dead else ""
+            code = DEAD_AT_POINT if f"ended with {DEAD_AT_POINT}" in str(error) else None
+        finally:
+            await self.shop.stop(service)
+            await self._last(fault)
+            await self.shop.start(service)
+        return f"exit {code}" if code == DEAD_AT_POINT else ""
 
     async def _kill_server(self, fault: PlannedFault) -> str:
         server = self.shop.find_server(fault.target)
@@ -144,76 +144,30 @@ class Strikes:
             await store.client.flushall()
         return f"{before} keys are gone" if before else ""
 
-    async def _cut(self, fault: PlannedFault) -> str:
-        count = 0
-        for _ in range(3):
-            count += self.shop.proxies[fault.target].cut()
-            await asyncio.sleep(fault.seconds / 3)
-        return f"{count} connections reset" if count else ""
-
-    async def _disturb_link(self, fault: PlannedFault) -> str:
-        proxy = self.shop.proxies[fault.target]
-        mode = {"partition": "refused"}.get(fault.kind, fault.kind.removesuffix(" link"))
-        before = proxy.seen[mode]
-        proxy.mode = mode
-        if mode == "refused":
-            proxy.cut()
-
-        async def has_seen() -> bool:
-            return proxy.seen[mode] > before
-
+    async def _shift_clock(self, fault: PlannedFault) -> str:
+        """The clock of a new process of this service, which had the right time until then, and has it afterwards."""
+        file, seconds = self.shop.data / "clock", CLOCK_SECONDS * (-1 if fault.number % 2 else 1)
+        await self.shop.stop(fault.target)
         try:
+            await self.shop.start(fault.target, **build_clock_settings(file))
+            shift_clock(file, seconds)
+            evidence = await self._see_clock(fault.target, seconds)
             await self._last(fault)
-            await wait_until(has_seen, seconds=EVIDENCE_SECONDS, every=0.1)  # somebody used the link meanwhile
+            shift_clock(file, 0)
+            await self._last(fault)  # as long as it is right again
         finally:
-            proxy.mode = "open"
-            if mode == "one-way":
-                proxy.cut()  # what has lost a part of its answers is of no more use
-        unit = {"one-way": "bytes lost", "refused": "connections refused"}.get(mode, "packets")
-        return f"{proxy.seen[mode] - before} {unit}"
+            await self.shop.stop(fault.target)
+            await self.shop.start(fault.target)
+        return evidence
 
-    async def _repeat(self, fault: PlannedFault) -> str:
-        order = "position" if fault.kind == "repeated deliveries" else f"md5(message_id::text || '{fault.number}')"
-        refused = await self._count_refused()
-        repeated = await rows(
-            self.shop.backends,
-            BUS,
-            f"""INSERT INTO topic_log (topic, key, message_id, body)
-                SELECT topic, key, message_id, body FROM (
-                    SELECT * FROM topic_log WHERE key NOT LIKE '{POISON}%' ORDER BY position DESC LIMIT {REPEATED}
-                ) AS newest ORDER BY {order} RETURNING position""",
-        )
+    async def _see_clock(self, service: str, seconds: int) -> str:
+        async def find_shift() -> int | None:
+            async with httpx2.AsyncClient(timeout=5) as client:
+                answer = await client.get(f"http://127.0.0.1:{self.shop.ports[service]}/livez")
+            shift = parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time()
+            return round(shift) if abs(shift - seconds) < CLOCK_SECONDS / 10 else None
 
-        async def has_more() -> int:
-            return await self._count_refused() - refused
-
-        count = await wait_until(has_more, seconds=EVIDENCE_SECONDS, every=0.3)
-        return f"{len(repeated)} messages again, {count} deliveries refused so far"
-
-    async def _count_refused(self) -> int:
-        found = await asyncio.gather(
-            *(
-                rows(self.shop.backends, service, "SELECT coalesce(sum(refused), 0) FROM inbox")
-                for service in ("orders", "processing", "inventory", "payments")
-            )
-        )
-        return sum(int(each[0][0]) for each in found)
-
-    async def _poison(self, fault: PlannedFault) -> str:
-        key = f"{POISON}{fault.number}"
-        await rows(
-            self.shop.backends,
-            BUS,
-            "INSERT INTO topic_log (topic, key, message_id, body)"
-            " SELECT topic, $1, gen_random_uuid(), '{broken' FROM (SELECT DISTINCT topic FROM cursor) AS t",
-            key,
-        )
-
-        async def has_died() -> int:
-            query = "SELECT count(*) FROM dead_letter WHERE key = $1"
-            return int((await rows(self.shop.backends, BUS, query, key))[0][0])
-
-        return f"{await wait_until(has_died, seconds=EVIDENCE_SECONDS, every=0.3)} dead letters so far"
+        return f"the Date of its answers is {await wait_until(find_shift, seconds=EVIDENCE_SECONDS):+d} s off"
 
     async def _lose_answers(self, fault: PlannedFault) -> str:
         before = int((await rows(self.shop.backends, "payments", ASKED))[0][0])

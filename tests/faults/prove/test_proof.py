@@ -3,20 +3,27 @@ taken for refused, and a proof that was stopped goes on.
 """
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from caravan.runtime import Backends
+from tests.faults.prove.brokers import Brokers, Node, require_brokers
 from tests.faults.prove.checks import INVARIANTS, sort_by_invariant
-from tests.faults.prove.customers import Intents, classify
-from tests.faults.prove.kinds import BROKERS, CLUSTER, KINDS, LAPTOP, RUNNABLE
+from tests.faults.prove.customers import Customers, Intents, classify
+from tests.faults.prove.kinds import BROKERS, CLUSTER, KINDS, LAPTOP, explain_left_out, list_runnable
 from tests.faults.prove.plan import draw_plan
 from tests.faults.prove.proxy import SLOW_SECONDS, Proxy
 from tests.faults.prove.report import build_report
 from tests.faults.prove.run import Proof
+from tests.faults.prove.shop import ProvenShop
+from tests.faults.prove.strikes import Strikes
+from tests.support.backends import Unavailable
 from tests.support.backends.ready import free_ports
+from tests.support.program import Program
 from tests.support.shop import wait_until
 
 LEAST_KINDS = 21
@@ -31,10 +38,9 @@ def test_the_same_seed_draws_the_same_plan_and_another_seed_another() -> None:
 @pytest.mark.parametrize(("orders", "times"), [(500, 1), (25_000, 10)])
 def test_every_kind_strikes_as_often_as_the_orders_allow(orders: int, times: int) -> None:
     plan = draw_plan(7, orders, LAPTOP)
-    assert len(RUNNABLE[LAPTOP]) >= LEAST_KINDS
-    assert {kind: [fault.kind for fault in plan].count(kind) for kind in RUNNABLE[LAPTOP]} == dict.fromkeys(
-        RUNNABLE[LAPTOP], times
-    )
+    runnable = [kind.name for kind in list_runnable(LAPTOP)]
+    assert len(runnable) >= LEAST_KINDS
+    assert {kind: [fault.kind for fault in plan].count(kind) for kind in runnable} == dict.fromkeys(runnable, times)
     afters = [fault.after_orders for fault in plan]
     assert afters == sorted(afters)
     assert afters[-1] < orders
@@ -43,6 +49,20 @@ def test_every_kind_strikes_as_often_as_the_orders_allow(orders: int, times: int
 def test_every_kind_says_on_which_sizes_it_runs() -> None:
     assert all(kind.sizes and set(kind.sizes) <= {LAPTOP, BROKERS, CLUSTER} for kind in KINDS)
     assert len({kind.name for kind in KINDS}) == len(KINDS)
+
+
+@pytest.mark.parametrize("size", [LAPTOP, BROKERS])
+def test_every_kind_strikes_or_says_why_it_does_not(tmp_path: Path, size: str) -> None:
+    backends, node = Backends("", "", ""), Node("kafka", tmp_path, [], {}, bool)
+    brokers = Brokers(node, node, "", "", "") if size == BROKERS else None
+    shop = ProvenShop(tmp_path, backends, {}, {}, brokers)
+    program = Program("http://127.0.0.1", tmp_path, [])
+    customers = Customers(program, Intents(tmp_path / "intents.jsonl"), 1, random.Random(1), lambda: 1)
+    struck = Strikes(shop, customers).by_kind.keys()
+    left_out = explain_left_out(size)
+    assert {kind.name for kind in KINDS} - struck <= left_out.keys()
+    assert all(left_out.values())
+    assert {kind.name for kind in list_runnable(size)} == {kind.name for kind in KINDS} - left_out.keys()
 
 
 @pytest.mark.parametrize(
@@ -171,3 +191,16 @@ async def test_a_proof_that_was_stopped_goes_on_and_finds_nothing(tmp_path: Path
     assert len(second.struck) == len(second.plan)
     assert second.violations == []
     assert "0 violations" in build_report(second)
+
+
+@pytest.mark.slow
+async def test_a_proof_on_kafka_and_rabbitmq_finds_nothing(tmp_path: Path) -> None:
+    try:
+        require_brokers()
+    except Unavailable as reason:
+        pytest.skip(f"no brokers to strike: {reason}")
+    kinds = ("kill kafka", "kill rabbitmq", "queue full", "reordered deliveries", "poison", "rebalance")
+    proof = Proof(3, 60, BROKERS, tmp_path, kinds)
+    await proof.run()
+    assert proof.list_unseen() == []
+    assert proof.violations == []

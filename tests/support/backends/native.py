@@ -67,11 +67,8 @@ def _kafka(place: Path) -> Iterator[Broker]:
         yield Broker("kafka", url, f"native Kafka {KAFKA_VERSION}")
 
 
-@contextmanager
-def run_kafka(
-    place: Path, properties: Mapping[str, str], answers: Callable[[], bool], *, scram_users: Sequence[str] = ()
-) -> Iterator[None]:
-    """A node with these listeners, when it answers."""
+def prepare_kafka(place: Path, properties: Mapping[str, str], *, scram_users: Sequence[str] = ()) -> list[str]:
+    """The command of a node with these listeners that keeps its data in `place`; what is there already stays."""
     configuration = {
         "process.roles": "broker,controller",
         "node.id": "1",
@@ -89,17 +86,30 @@ def run_kafka(
     file.write_text("".join(f"{name}={value}\n" for name, value in configuration.items()))
     java = find_kafka_command()
     users = [part for user in scram_users for part in ("--add-scram", user)]
-    storage = ["kafka.tools.StorageTool", "format", "--cluster-id", "MkU3OEVBNTcwNTJENDM2Qg", "--config", str(file)]
-    run([*java, *storage, *users], 60)
-    with _program([*java, "kafka.Kafka", str(file)], place, {}) as server:
+    storage = ["format", "--ignore-formatted", "--cluster-id", "MkU3OEVBNTcwNTJENDM2Qg", "--config", str(file)]
+    run([*java, "kafka.tools.StorageTool", *storage, *users], 60)
+    return [*java, "kafka.Kafka", str(file)]
+
+
+@contextmanager
+def run_kafka(
+    place: Path, properties: Mapping[str, str], answers: Callable[[], bool], *, scram_users: Sequence[str] = ()
+) -> Iterator[None]:
+    """A node with these listeners, when it answers."""
+    with _program(prepare_kafka(place, properties, scram_users=scram_users), place, {}) as server:
         wait("Kafka", answers, lambda: server.poll() is None)
         yield
 
 
-@contextmanager
-def _rabbitmq(place: Path) -> Iterator[Broker]:
+def require_rabbitmq() -> None:
+    """Raises Unavailable where the package is missing."""
     if not RABBITMQ.exists():
         raise Unavailable("the package rabbitmq-server is missing (make brokers)")
+
+
+@contextmanager
+def _rabbitmq(place: Path) -> Iterator[Broker]:
+    require_rabbitmq()
     amqp, management = free_ports(2)
     configuration = {
         "listeners.tcp.1": f"127.0.0.1:{amqp}",
@@ -116,13 +126,13 @@ def _rabbitmq(place: Path) -> Iterator[Broker]:
         )
 
 
-@contextmanager
-def run_rabbitmq(place: Path, configuration: Mapping[str, str], answers: Callable[[], bool]) -> Iterator[None]:
-    """A node with these listeners, when it answers."""
-    distribution, names = free_ports(2)
+def prepare_rabbitmq(place: Path, configuration: Mapping[str, str], distribution: int, names: int) -> dict[str, str]:
+    """The environment of a node with these listeners that keeps its data in `place`, and of the programs that talk to
+    it. `distribution`, `names`: ports of its own and of its name server.
+    """
     (place / "rabbitmq.conf").write_text("".join(f"{name} = {value}\n" for name, value in configuration.items()))
     (place / "plugins").write_text("[rabbitmq_management].\n")
-    environment = {
+    return {
         "HOME": str(place),  # for the cookie
         "RABBITMQ_NODENAME": f"caravan-tests-{distribution}@localhost",
         "RABBITMQ_DIST_PORT": str(distribution),
@@ -135,6 +145,12 @@ def run_rabbitmq(place: Path, configuration: Mapping[str, str], answers: Callabl
         "RABBITMQ_LOG_BASE": str(place / "log"),
         "RABBITMQ_LOGS": "-",
     }
+
+
+@contextmanager
+def run_rabbitmq(place: Path, configuration: Mapping[str, str], answers: Callable[[], bool]) -> Iterator[None]:
+    """A node with these listeners, when it answers."""
+    environment = prepare_rabbitmq(place, configuration, *free_ports(2))
     # Erlang's name server would outlive the node as a daemon: run it ourselves, on a port of its own.
     with _program(["epmd"], place, environment), _program([str(RABBITMQ)], place, environment) as server:
         wait("rabbitmq-server", answers, lambda: server.poll() is None)

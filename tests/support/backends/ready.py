@@ -1,10 +1,12 @@
 """Waits until a broker that was just started answers."""
 
 import asyncio
+import random
 import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import httpx2
 from aiokafka.admin import AIOKafkaAdminClient
@@ -12,6 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from tests.support.backends import Unavailable
 
 Alive = Callable[[], bool]
+LASTING_PORTS = range(15_000, 32_000)
+"""Below those that Linux (from 32,768) and macOS (from 49,152) give to outgoing connections."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -21,6 +25,18 @@ def free_ports(count: int) -> list[int]:
     for server in held:
         server.close()
     return ports
+
+
+def find_lasting_ports(count: int) -> list[int]:
+    """Free ports that outgoing connections aren't given by the system, so that a server finds its own again after a
+    restart.
+    """
+    found: list[int] = []
+    for port in random.sample(LASTING_PORTS, len(LASTING_PORTS)):
+        if len(found) < count:
+            with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+                found.append(port)
+    return found
 
 
 def wait(what: str, answers: Callable[[], bool], alive: Alive, seconds: float = 60) -> None:
