@@ -35,8 +35,8 @@ $(STAMP): requirements.lock pyproject.toml
 up: env ## Start the whole shop on this machine
 	@exec $(BIN)/caravan up
 
-brokers: env ## Install Kafka, RabbitMQ (where no container engine has them) and PgBouncer for the tests (native packages; apt as root)
-	$(BIN)/python -m tests.support.backends.install
+brokers: env ## Install Kafka, RabbitMQ (where no container engine has them; NATIVE=yes: in any case), PgBouncer and libfaketime for the tests (native packages; apt as root)
+	$(BIN)/python -m tests.support.backends.install $(if $(NATIVE),native)
 
 # In the order of the folders: xdist would put the files with the fewest tests last, and among them are the longest, of a minute
 # and one test, which a worker then ends alone.

@@ -44,6 +44,7 @@ class Collector:
                     _KINDS[span["kind"]],
                     f"{span['traceId']}-{span['parentSpanId']}" if "parentSpanId" in span else None,
                     tuple(f"{link['traceId']}-{link['spanId']}" for link in span.get("links", ())),
+                    int(span["startTimeUnixNano"]) / 1e9,
                 )
                 for resource, span in self.list_spans()
             ]

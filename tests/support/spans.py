@@ -26,6 +26,8 @@ class Node:
     kind: SpanKind
     parent: SpanId | None
     links: tuple[SpanId, ...]
+    started_at: float
+    """Unix time."""
 
     @property
     def causes(self) -> tuple[SpanId, ...]:
@@ -87,6 +89,7 @@ def build_node(span: RecordedSpan) -> Node:
         span.kind,
         f"{span.trace_id}-{span.parent_id}" if span.parent_id else None,
         tuple(link[3:52] for link in span.links),
+        span.start_time / 1e9,
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import httpx2
-import psutil
 
 from caravan.bus.brokers import BrokerBus
 from caravan.bus.kafka import KafkaBus
@@ -79,14 +78,8 @@ class BrokerStrikes:
         return f"serves again {time.monotonic() - began:.1f} s after its start"
 
     async def _freeze(self, fault: PlannedFault) -> str:
-        node = self._brokers.find(fault.target)
-        family = node.send_signal(signal.SIGSTOP)
-        try:
-            await self._last(fault)
-            stopped = sum(process.status() == psutil.STATUS_STOPPED for process in family)
-            return f"{stopped} processes stopped" if stopped else ""
-        finally:
-            node.send_signal(signal.SIGCONT)
+        stopped = await self._brokers.find(fault.target).freeze(fault.seconds)
+        return f"{stopped} processes stopped" if stopped else ""
 
     async def _rebalance(self, fault: PlannedFault) -> str:
         groups = [

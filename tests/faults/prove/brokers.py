@@ -59,8 +59,9 @@ class Node:
         """Returns when it serves. What an interrupted proof has left running is ended first."""
         pid = self.folder / f"{self.name}.pid"
         if pid.exists():
-            with suppress(ProcessLookupError):
-                os.killpg(int(pid.read_text()), signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if Path(psutil.Process(int(pid.read_text())).cwd()) == self.folder.resolve():
+                    os.killpg(int(pid.read_text()), signal.SIGKILL)
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -98,6 +99,15 @@ class Node:
         family = [server, *server.children(recursive=True)]
         os.killpg(self.process.pid, number)
         return family
+
+    async def freeze(self, seconds: float) -> int:
+        """How many of its processes stood still."""
+        family = self.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)  # the length of the fault; not a wait for something
+            return sum(each.is_running() and each.status() == psutil.STATUS_STOPPED for each in family)
+        finally:
+            self.send_signal(signal.SIGCONT)
 
     async def stop(self) -> None:
         """As an operator does it, and by SIGKILL when that takes too long."""

@@ -24,7 +24,7 @@ ASK_SECONDS = 120.0
 PAUSE_SECONDS = 0.3
 LEAVE_CHANCE, REPEAT_CHANCE, CANCEL_CHANCE = 0.1, 0.15, 0.2
 CALL_SECONDS = 12.0
-MORE_ORDERS = 25
+MORE_ORDERS = 3
 SPARE_STOCK = 10_000
 
 
@@ -98,9 +98,14 @@ class Customers:
     more: int = 0
     is_closing: bool = False
 
-    def allow_more(self) -> None:
-        """Orders go on, however many that takes: called again and again by a strike that waits for what they do."""
-        self.more = max(self.more, len(self.intents.accepted) - self.get_limit() + MORE_ORDERS)
+    async def keep_ordering(self) -> None:
+        """Until cancelled: a few orders each second beyond the limit, for a strike that shows nothing without them."""
+        try:
+            while True:
+                self.more = max(0, len(self.intents.accepted) - self.get_limit()) + MORE_ORDERS
+                await asyncio.sleep(1)
+        finally:
+            self.more = 0
 
     async def come(self, count: int) -> list[asyncio.Task[None]]:
         sku = await self._sure(lambda: self.program.create_product(stock=self.orders * 2 + SPARE_STOCK))

@@ -88,7 +88,7 @@ KINDS = (
     Kind("event loop blocked", ANY, "a third of each second", ("shop",), (3.0, 5.0)),
     Kind("cache unavailable", ANY, "the Redis of the cache does not answer", ("shop",), (3.0, 5.0)),
     Kind("projection rebuild", ANY, "the read model of orders is built anew meanwhile", ("order_summary",), (0.0, 0.0)),
-    Kind("clock jump", ANY, "a process whose clock goes ten minutes ahead or back, and returns", ALL, (3.0, 6.0)),
+    Kind("clock jump", ANY, "a process whose clock goes a minute ahead or ten back, and returns", ALL, (3.0, 6.0)),
     *_build_broker_kinds("kafka", WORKERS),
     *_build_broker_kinds("rabbitmq", COMMANDED),
     Kind("rebalance", (BROKERS,), "a second process of a service comes and goes", GROUPED, (1.0, 3.0)),

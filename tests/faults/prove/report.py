@@ -95,12 +95,13 @@ def _draw(proof: Proof) -> str:
 
 def _build_invariants(proof: Proof) -> str:
     found = sort_by_invariant(proof.violations)
+    summary_of_traces = str(proof.summarize()["traces"])
     rows = "".join(
         f"<tr><td>{name}</td><td>{escape(text)}</td><td>"
         + (
             f'<span class="bad">{"<br>".join(escape(each) for each in found[name])}</span>'
             if found[name]
-            else ("" if name == "I11" else '<span class="good">holds</span>')
+            else (escape(summary_of_traces) if name == "I11" else '<span class="good">holds</span>')
         )
         + "</td></tr>"
         for name, text in INVARIANTS.items()

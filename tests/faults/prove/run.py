@@ -5,7 +5,8 @@ are looked at. What has happened is written into the folder, so that a proof tha
 import asyncio
 import random
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,12 @@ from tests.faults.prove.customers import Customers, Intents
 from tests.faults.prove.plan import PlannedFault, draw_plan
 from tests.faults.prove.shop import ProvenShop, open_shop
 from tests.faults.prove.strikes import Strikes
+from tests.faults.prove.traces import ORDERS_MAX, Traces, check_traces, keep_spans
 
 CUSTOMERS = 6
+SPANS, INTERRUPTED = "spans.jsonl", "interrupted"
+DEADLY = ("kill service", "crash point")
+"""Kinds after which a process has not sent its last spans."""
 POLL_SECONDS = 0.1
 
 
@@ -39,6 +44,8 @@ class Struck:
     began: float
     ended: float
     evidence: str
+    ended_by_themselves: list[str] = field(default_factory=list)
+    """Processes that nobody had killed."""
 
 
 @dataclass
@@ -54,7 +61,8 @@ class Proof:
     plan: list[PlannedFault] = field(init=False)
     recovery: Recovery | None = None
     violations: list[str] = field(default_factory=list)
-    ended_by_themselves: list[str] = field(default_factory=list)
+    traces: Traces | None = None
+    """None: they were not looked at."""
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -65,10 +73,12 @@ class Proof:
             for line in faults.read_bytes().splitlines():
                 fields = orjson.loads(line)
                 self.struck.append(Struck(PlannedFault(**fields.pop("fault")), **fields))
+        if self.intents.counts["ok"]:
+            (self.folder / INTERRUPTED).touch()
 
     async def run(self) -> None:
         began = time.monotonic()
-        async with open_shop(self.folder / "shop", self.size) as shop:
+        async with self._open_shop() as shop:
             customers = Customers(
                 shop.program,
                 self.intents,
@@ -86,8 +96,17 @@ class Proof:
                 for task in tasks:
                     task.cancel()
             await self._check_everything(shop, open_orders)
-            self.ended_by_themselves = shop.ended_by_themselves
         self.seconds = time.monotonic() - began
+
+    @asynccontextmanager
+    async def _open_shop(self) -> AsyncIterator[ProvenShop]:
+        async with AsyncExitStack() as stack:
+            url = stack.enter_context(keep_spans(self.folder / SPANS)) if self._is_traced() else ""
+            yield await stack.enter_async_context(open_shop(self.folder / "shop", self.size, url))
+
+    def _is_traced(self) -> bool:
+        """An interruption ends all processes at once, and what they had to send."""
+        return self.orders <= ORDERS_MAX and not (self.folder / INTERRUPTED).exists()
 
     def _get_limit(self) -> int:
         """How many orders there may be before the next fault has struck."""
@@ -101,9 +120,9 @@ class Proof:
                     if task.done():
                         task.result()
                 await asyncio.sleep(POLL_SECONDS)
-            began = time.time()
+            began, ended_before = time.time(), len(strikes.shop.ended_by_themselves)
             evidence = await strikes.strike(fault)
-            struck = Struck(fault, began, time.time(), evidence)
+            struck = Struck(fault, began, time.time(), evidence, strikes.shop.ended_by_themselves[ended_before:])
             self.struck.append(struck)
             with (self.folder / "faults.jsonl").open("ab") as out:
                 out.write(orjson.dumps(asdict(struck)) + b"\n")
@@ -125,6 +144,14 @@ class Proof:
         await restart_everything(shop)
         again = await find_violations(shop, self.intents)
         self.violations += [f"after the restart: {text}" for text in again if text not in self.violations]
+        if self._is_traced():
+            deaths = [
+                (each.began, each.ended)
+                for each in self.struck
+                if each.fault.kind in DEADLY or each.ended_by_themselves
+            ]
+            self.traces = await check_traces(shop.backends, self.folder / SPANS, deaths)
+            self.violations += self.traces.find_violations()
 
     def list_unseen(self) -> list[str]:
         """Kinds that never left a proof that they happened."""
@@ -141,8 +168,9 @@ class Proof:
             "faults": happened,
             "kinds": len({each.fault.kind for each in self.struck if each.evidence}),
             "unseen kinds": self.list_unseen(),
-            "ended by themselves": self.ended_by_themselves,
+            "ended by themselves": [text for each in self.struck for text in each.ended_by_themselves],
             "recovery": asdict(self.recovery) if self.recovery else None,
+            "traces": self.traces.describe() if self.traces else "not looked at",
             "violations": self.violations,
             "seconds": round(self.seconds, 1),
         }

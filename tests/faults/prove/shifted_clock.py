@@ -2,27 +2,21 @@
 go by the clock that never jumps, as they do when somebody sets the clock of a machine.
 """
 
-from functools import cache
 from pathlib import Path
 
-LIBRARIES = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1")
-
-
-@cache
-def find_library() -> Path | None:
-    return next((path for pattern in LIBRARIES for path in Path("/").glob(pattern.removeprefix("/"))), None)
+from tests.support.backends.native import find_faketime
 
 
 def explain_no_clock() -> str:
     """Why no clock can be shifted here; nothing where one can."""
-    return "" if find_library() else "libfaketime is missing (make brokers)"
+    return "" if find_faketime() else "libfaketime is missing (make brokers)"
 
 
 def build_clock_settings(file: Path) -> dict[str, str]:
     """The environment of a process whose clock follows `file`."""
     shift_clock(file, 0)
     return {
-        "LD_PRELOAD": str(find_library()),
+        "LD_PRELOAD": str(find_faketime()),
         "FAKETIME_TIMESTAMP_FILE": str(file),
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",

@@ -53,6 +53,8 @@ class ProvenShop:
     proxies: dict[str, Proxy]
     """By link: `orders>postgres`."""
     brokers: Brokers | None = None
+    traces_url: str = ""
+    """Where processes send their spans; nowhere when it is empty."""
     running: dict[str, Process] = field(default_factory=dict)
     ended_by_themselves: list[str] = field(default_factory=list)
     program: Program = field(init=False)
@@ -65,6 +67,7 @@ class ProvenShop:
             "CARAVAN_DATABASE_URL": f"postgresql://postgres:{database.password}@127.0.0.1:{postgres_port}/postgres",
             "CARAVAN_REDIS_URL": f"redis://:{redis.password}@127.0.0.1:{redis_port}/0",
             "CARAVAN_PORT": str(self.ports[service]),
+            "CARAVAN_OTLP_ENDPOINT": self.traces_url,
             **self._build_broker_settings(service),
         }
 
@@ -164,7 +167,7 @@ class ProvenShop:
 
 
 @asynccontextmanager
-async def open_shop(data: Path, size: str) -> AsyncIterator[ProvenShop]:
+async def open_shop(data: Path, size: str, traces_url: str) -> AsyncIterator[ProvenShop]:
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     (data / "secret").write_text(SECRET)
     servers = ("postgres", "redis", "kafka", "rabbitmq") if size == BROKERS else ("postgres", "redis")
@@ -179,7 +182,7 @@ async def open_shop(data: Path, size: str) -> AsyncIterator[ProvenShop]:
         brokers = await stack.enter_async_context(open_brokers(data, ports)) if size == BROKERS else None
         backends = Backends(urls.database_url, urls.redis_url, SECRET)
         await run_migrations(load_services(), backends)
-        shop = ProvenShop(data, backends, ports, proxies, brokers)
+        shop = ProvenShop(data, backends, ports, proxies, brokers, traces_url)
         stack.callback(shop.kill_all)
         await shop.start_all()
         shop.program = Program(f"http://127.0.0.1:{ports['gateway']}", data, [])

@@ -1,5 +1,6 @@
 """Installs for the tests, and says what it can't: `make brokers` Kafka and RabbitMQ from native packages, where no
-container engine has them, and PgBouncer; `make chromium` a browser.
+container engine has them, PgBouncer, and what shifts the clock of a process; `make brokers NATIVE=yes` the native
+packages in any case; `make chromium` a browser.
 """
 
 import os
@@ -14,7 +15,7 @@ from shutil import which
 
 from tests.support.backends import Unavailable
 from tests.support.backends.containers import IMAGES, ready
-from tests.support.backends.native import JARS, KAFKA_VERSION, RABBITMQ
+from tests.support.backends.native import JARS, KAFKA_VERSION, RABBITMQ, find_faketime
 from tests.support.backends.pgbouncer import BUILT, program
 
 POLICY = Path("/usr/sbin/policy-rc.d")
@@ -104,6 +105,12 @@ def pgbouncer() -> str:
     return f"built, {program()}"
 
 
+def faketime() -> str:
+    if not find_faketime():
+        _packages("libfaketime")
+    return f"is {find_faketime()}"
+
+
 def _build_pgbouncer() -> None:
     _packages("gcc", "make", "libc6-dev", "pkg-config", "libevent-dev", "libssl-dev", "dpkg-dev")
     targets = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian"]
@@ -151,6 +158,8 @@ def main() -> None:
             print(f"{name}: TEST_{name.upper()}_URL names one")
             continue
         try:
+            if sys.argv[1:] == ["native"]:
+                raise Unavailable("a native one is asked for")
             ready(IMAGES[name])
             print(f"{name}: the container image {IMAGES[name]} is here")
             continue
@@ -158,13 +167,14 @@ def main() -> None:
             print(f"{name}: no container ({reason})")
         _tell(name, install)
     _tell("pgbouncer", pgbouncer)
+    _tell("libfaketime", faketime)
 
 
 def _tell(name: str, install: Callable[[], str]) -> None:
     try:
         print(f"{name}: {install()}")
     except (Unavailable, subprocess.TimeoutExpired) as reason:
-        hint = "" if name in ("pgbouncer", "chromium") else f", unless TEST_{name.upper()}_URL names one"
+        hint = "" if name in ("pgbouncer", "libfaketime", "chromium") else f", unless TEST_{name.upper()}_URL names one"
         print(f"{name}: can't be installed: {reason}. Its tests will be skipped{hint}")
 
 

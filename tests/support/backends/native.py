@@ -18,6 +18,8 @@ KAFKA_VERSION = "4.3.1"
 JARS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "caravan-tests" / f"kafka-{KAFKA_VERSION}"
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Not the one in the PATH: that is a wrapper which only root and the system's own user may call."""
+FAKETIME = ("usr/lib/*/faketime/libfaketimeMT.so.1", "usr/lib/faketime/libfaketimeMT.so.1")
+"""Where distributions have the library that shifts the clock of a process."""
 
 
 @contextmanager
@@ -46,10 +48,14 @@ def _program(arguments: list[str], place: Path, environment: Mapping[str, str]) 
             process.wait()
 
 
+def find_faketime() -> Path | None:
+    return next((path for pattern in FAKETIME for path in Path("/").glob(pattern)), None)
+
+
 def find_kafka_command() -> list[str]:
     """Java with Kafka's classes. Raises Unavailable where one of them is missing."""
     if not shutil.which("java") or not any(JARS.glob("kafka_*.jar")):
-        raise Unavailable("Kafka's jars or a Java runtime are missing (make brokers)")
+        raise Unavailable("Kafka's jars or a Java runtime are missing (make brokers NATIVE=yes)")
     return ["java", "-Xmx384m", "-XX:+UseSerialGC", "-cp", f"{JARS}/*"]
 
 
@@ -104,7 +110,7 @@ def run_kafka(
 def require_rabbitmq() -> None:
     """Raises Unavailable where the package is missing."""
     if not RABBITMQ.exists():
-        raise Unavailable("the package rabbitmq-server is missing (make brokers)")
+        raise Unavailable("the package rabbitmq-server is missing (make brokers NATIVE=yes)")
 
 
 @contextmanager
