@@ -9,9 +9,9 @@ from tests.faults.prove.small_disk import explain_no_disk
 LAPTOP, BROKERS, CLUSTER = "laptop", "brokers", "cluster"
 ANY = (LAPTOP, BROKERS)
 WORKERS = ("orders", "processing", "inventory", "payments", "shipping", "notifications", "analytics")
-COMMANDED = ("orders", "processing", "inventory", "payments", "shipping", "notifications")
+COMMAND_USERS = ("orders", "processing", "inventory", "payments", "shipping", "notifications")
 """Those that send or take commands."""
-GROUPED = ("orders", "processing", "inventory", "payments", "notifications", "recommendations", "analytics")
+TOPIC_READERS = ("orders", "processing", "inventory", "payments", "notifications", "recommendations", "analytics")
 """Those that read topics."""
 QUEUES = ("inventory.reserve-stock", "payments.capture", "shipping.ship-order")
 ALL = (*WORKERS, "identity", "catalog", "recommendations", "gateway")
@@ -90,8 +90,8 @@ KINDS = (
     Kind("projection rebuild", ANY, "the read model of orders is built anew meanwhile", ("order_summary",), (0.0, 0.0)),
     Kind("clock jump", ANY, "a process whose clock goes a minute ahead or ten back, and returns", ALL, (3.0, 6.0)),
     *_build_broker_kinds("kafka", WORKERS),
-    *_build_broker_kinds("rabbitmq", COMMANDED),
-    Kind("rebalance", (BROKERS,), "a second process of a service comes and goes", GROUPED, (1.0, 3.0)),
+    *_build_broker_kinds("rabbitmq", COMMAND_USERS),
+    Kind("rebalance", (BROKERS,), "a second process of a service comes and goes", TOPIC_READERS, (1.0, 3.0)),
     Kind("queue full", (BROKERS,), "RabbitMQ refuses what a queue can't hold", QUEUES, (3.0, 6.0)),
     Kind("rabbitmq out of memory", (BROKERS,), "its alarm blocks who publishes", ("memory",), (2.0, 5.0)),
     Kind("rabbitmq disk full", (BROKERS,), "its alarm blocks who publishes", ("disk",), (2.0, 5.0)),
