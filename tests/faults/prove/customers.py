@@ -24,7 +24,7 @@ ASK_SECONDS = 120.0
 PAUSE_SECONDS = 0.3
 LEAVE_CHANCE, REPEAT_CHANCE, CANCEL_CHANCE = 0.1, 0.15, 0.2
 CALL_SECONDS = 12.0
-MORE_ORDERS = 3
+MORE_SECONDS = 4.0
 SPARE_STOCK = 10_000
 
 
@@ -99,11 +99,13 @@ class Customers:
     is_closing: bool = False
 
     async def keep_ordering(self) -> None:
-        """Until cancelled: a few orders each second beyond the limit, for a strike that shows nothing without them."""
+        """Until cancelled: each customer orders now and then beyond the limit, for a strike that shows nothing without
+        orders.
+        """
         try:
             while True:
-                self.more = max(0, len(self.intents.accepted) - self.get_limit()) + MORE_ORDERS
-                await asyncio.sleep(1)
+                self.more = max(0, len(self.intents.accepted) - self.get_limit()) + 1
+                await asyncio.sleep(MORE_SECONDS)
         finally:
             self.more = 0
 
