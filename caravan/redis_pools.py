@@ -7,7 +7,8 @@ theirs here.
 import ssl
 from typing import Any, TypeVar
 
-from redis.asyncio import ConnectionPool, SSLConnection
+from redis.asyncio import Connection, ConnectionPool, SSLConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from caravan.tls import CertificateFiles, TlsError, explain_failure, get_context
 
@@ -15,7 +16,23 @@ T = TypeVar("T", bound=ConnectionPool)
 _SETTING = "CARAVAN_REDIS_URL or CARAVAN_JOBS_REDIS_URL"
 
 
-class _TlsConnection(SSLConnection):
+class _ClosedTransportMixin:
+    """On uvloop a write to a transport that was closed meanwhile, because the peer has reset it, raises RuntimeError.
+    The client passes that on as it is: it does not try again, and none of our callers expects it.
+    """
+
+    async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+        try:
+            await super().send_packed_command(*arguments, **options)  # type: ignore[misc]
+        except RuntimeError as error:
+            raise RedisConnectionError(f"the connection was closed: {error}") from error
+
+
+class _PlainConnection(_ClosedTransportMixin, Connection):
+    pass
+
+
+class _TlsConnection(_ClosedTransportMixin, SSLConnection):
     """With a context of ours: the client's own is made once and kept, whatever becomes of its files."""
 
     def __init__(self, *, files: CertificateFiles, **options: Any) -> None:
@@ -33,7 +50,9 @@ class _TlsConnection(SSLConnection):
 
 def create_pool(pool_class: type[T], url: str, **options: Any) -> T:
     pool = pool_class.from_url(url, **options)
-    if pool.connection_class is SSLConnection:
+    if pool.connection_class is Connection:
+        pool.connection_class = _PlainConnection
+    elif pool.connection_class is SSLConnection:
         pool.connection_class = _TlsConnection
         pool.connection_kwargs["files"] = CertificateFiles.from_url(url)
     return pool

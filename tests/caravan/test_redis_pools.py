@@ -1,10 +1,14 @@
-"""Connections to Redis by TLS: with certificates that may be renewed, and a failure that names the setting."""
+"""Connections to Redis: one that was reset is unavailable; by TLS with certificates that may be renewed, and a failure
+that names the setting.
+"""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import uvloop
 from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -52,3 +56,19 @@ async def test_a_plain_connection_gets_nowhere(backends: Backends, tunnel: TlsTu
         with pytest.raises(RedisConnectionError):
             await redis.ping()
     assert tunnel.plain_count > 0
+
+
+def test_a_connection_that_was_reset_before_the_write_is_unavailable(backends: Backends) -> None:
+    """Processes run on uvloop, whose closed transport raises RuntimeError, which no caller of Redis expects."""
+
+    async def write() -> None:
+        async with Redis.from_pool(create_pool(ConnectionPool, backends.redis_url, socket_timeout=2)) as redis:
+            connection = await redis.connection_pool.get_connection()
+            connection._writer.transport.abort()
+            with pytest.raises(RedisConnectionError):
+                await connection.send_command("PING")
+            await redis.connection_pool.release(connection)
+            assert await redis.ping()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(write())
