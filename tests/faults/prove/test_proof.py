@@ -6,21 +6,21 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import httpx2
 import orjson
 import pytest
 
+from caravan.clock import new_id
 from caravan.runtime import Backends
 from tests.faults.prove.brokers import Brokers, Node, require_brokers
 from tests.faults.prove.checks import INVARIANTS, sort_by_invariant
 from tests.faults.prove.customers import Customers, Intents, classify
 from tests.faults.prove.kinds import BROKERS, CLUSTER, KINDS, LAPTOP, explain_left_out, list_runnable
 from tests.faults.prove.plan import draw_plan
-from tests.faults.prove.proxy import SLOW_SECONDS, Proxy
 from tests.faults.prove.report import build_report
 from tests.faults.prove.run import Proof
 from tests.faults.prove.shifted_clock import build_clock_settings, explain_no_clock, shift_clock
@@ -29,7 +29,6 @@ from tests.faults.prove.small_disk import explain_no_disk, fill_disk, free_disk,
 from tests.faults.prove.strikes import Strikes
 from tests.faults.prove.traces import Traces, keep_spans, read_spans
 from tests.support.backends import Unavailable
-from tests.support.backends.ready import free_ports
 from tests.support.program import ROOT, Program
 from tests.support.shop import wait_until
 
@@ -103,6 +102,28 @@ def test_intents_are_known_again_after_an_interruption(tmp_path: Path) -> None:
     assert again.contradictions != []
 
 
+async def test_customers_order_beyond_the_plan_while_a_strike_waits_for_what_they_do(tmp_path: Path) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        status = {"/v1/orders": 202, "/v1/auth/token": 200}.get(request.url.path, 201)
+        return httpx2.Response(status, json={"id": str(new_id()), "access_token": "token"})
+
+    program = Program("http://shop", tmp_path, [], secret="a secret of this test alone, no other's")
+    program.client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer), base_url="http://shop")
+    customers = Customers(program, Intents(tmp_path / "intents.jsonl"), 2, random.Random(1), lambda: 2)
+    tasks = await customers.come(1)
+    accepted = customers.intents.accepted
+
+    async def has(count: int) -> bool:
+        return len(accepted) >= count
+
+    await wait_until(partial(has, 2), seconds=RESET_SECONDS)
+    ordering = asyncio.create_task(customers.keep_ordering())
+    await wait_until(partial(has, 3), seconds=RESET_SECONDS)
+    ordering.cancel()
+    customers.is_closing = True
+    await asyncio.wait_for(asyncio.gather(*tasks), RESET_SECONDS)
+
+
 def test_every_violation_stands_under_its_invariant() -> None:
     texts = {
         "accepted order 1 is not stored": "I1",
@@ -121,64 +142,6 @@ def test_every_violation_stands_under_its_invariant() -> None:
     found = sort_by_invariant(list(texts))
     assert {text: name for name, each in found.items() for text in each} == texts
     assert set(texts.values()) == set(INVARIANTS)
-
-
-@pytest.fixture
-async def proxy() -> AsyncIterator[Proxy]:
-    """Before a server that sends back what it gets."""
-
-    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await reader.read(1000):
-                writer.write(data)
-                await writer.drain()
-
-    port, server_port = free_ports(2)
-    server = await asyncio.start_server(echo, "127.0.0.1", server_port)
-    made = Proxy(lambda: ("127.0.0.1", server_port), port)
-    await made.start()
-    yield made
-    await made.stop()
-    server.close()
-
-
-async def _ask(proxy: Proxy) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-    writer.write(b"0123456789" * 3)
-    return reader, writer
-
-
-@pytest.mark.parametrize("mode", ["open", "slow", "sliced"])
-async def test_what_goes_through_a_link_arrives_whole(proxy: Proxy, mode: str) -> None:
-    proxy.mode = mode
-    began = asyncio.get_running_loop().time()
-    reader, writer = await _ask(proxy)
-    assert await reader.readexactly(30) == b"0123456789" * 3
-    assert mode == "open" or proxy.seen[mode] > 0
-    if mode == "slow":
-        assert asyncio.get_running_loop().time() - began >= 2 * SLOW_SECONDS
-    writer.close()
-
-
-async def test_a_one_way_link_loses_answers_and_a_cut_one_its_connections(proxy: Proxy) -> None:
-    proxy.mode = "one-way"
-    reader, _ = await _ask(proxy)
-
-    async def is_lost() -> bool:
-        return proxy.seen["one-way"] == 30
-
-    await wait_until(is_lost, seconds=RESET_SECONDS)
-    assert proxy.cut() == 1
-    with pytest.raises(OSError):  # noqa: PT011
-        await asyncio.wait_for(reader.readexactly(1), RESET_SECONDS)
-
-
-async def test_a_refused_link_takes_no_connection(proxy: Proxy) -> None:
-    proxy.mode = "refused"
-    reader, _ = await _ask(proxy)
-    with pytest.raises((OSError, asyncio.IncompleteReadError)):
-        await asyncio.wait_for(reader.readexactly(1), RESET_SECONDS)
-    assert proxy.seen["refused"] >= 1
 
 
 async def test_where_no_brokers_are_the_proof_says_which_and_exits_75(tmp_path: Path) -> None:
