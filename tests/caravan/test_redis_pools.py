@@ -63,7 +63,7 @@ def test_a_connection_that_was_reset_before_the_write_is_unavailable(backends: B
 
     async def write() -> None:
         async with Redis.from_pool(create_pool(ConnectionPool, backends.redis_url, socket_timeout=2)) as redis:
-            connection = await redis.connection_pool.get_connection()
+            connection = await redis.connection_pool.get_connection()  # type: ignore[no-untyped-call]
             connection._writer.transport.abort()
             with pytest.raises(RedisConnectionError):
                 await connection.send_command("PING")

@@ -65,7 +65,8 @@ async def count_members(kafka_url: str, groups: Sequence[str]) -> list[int]:
     """Of each of these consumer groups."""
     # Not aiokafka's: it asks Kafka 4 in a way that is no longer answered.
     admin = AdminClient(KafkaServers(kafka_url).build_librdkafka_settings())
-    found = admin.describe_consumer_groups(list(groups), request_timeout=ASK_SECONDS)
+    # Its types say that an answer is a mapping; it is a description.
+    found: dict[str, Any] = admin.describe_consumer_groups(list(groups), request_timeout=ASK_SECONDS)
     answers = [await asyncio.wrap_future(found[group]) for group in groups]
     return [len(answer.members) for answer in answers]
 
