@@ -146,7 +146,7 @@ class BrokerStrikes:
             await bus.close()
 
     async def _fill_queue(self, fault: PlannedFault) -> str:
-        """Its reader is away, and it holds next to nothing: the senders' outboxes keep the rest."""
+        """Its reader is stopped, and it holds next to nothing: the senders' outboxes keep the rest."""
         owner = fault.target.partition(".")[0]
         policy = "/api/operator-policies/%2F/proof"
         await self._shop.stop(owner)
