@@ -26,10 +26,10 @@ def measure_spin() -> float:
     return time.perf_counter() - started
 
 
-async def run_load(task: dict[str, Any]) -> dict[str, Any]:
-    """Run the load generator as a process of its own."""
+async def run_load(task: dict[str, Any], module: str = "bench.load") -> dict[str, Any]:
+    """Run a load generator as a process of its own."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.load", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 30
+        sys.executable, "-m", module, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 30
     )
     output, _ = await process.communicate(json.dumps(task).encode())
     if process.returncode:

@@ -51,6 +51,28 @@ class Settings(BaseSettings):
         le=10_000,
         description="Most connections to one service of another process: a slow one can't take those of others.",
     )
+    max_requests_per_service: int = Field(
+        64,
+        ge=1,
+        le=10_000,
+        description=(
+            "Most requests of clients that one service works on at a time for this gateway, until their answers begin; "
+            "further ones wait. It is given fewer while answers take longer than `target_seconds`. Live streams don't "
+            "count."
+        ),
+    )
+    max_waiting_per_service: int = Field(
+        128, ge=0, le=10_000, description="Most requests that wait for one service; the next one is answered 429."
+    )
+    waiting_seconds: float = Field(
+        2.0, gt=0, le=30, description="How long a request waits for a service until it is answered 429."
+    )
+    target_seconds: float = Field(
+        1.0,
+        gt=0,
+        le=300,
+        description="While answers of a service take longer, it is given fewer requests at a time, at least 4.",
+    )
     max_streams: Annotated[int, FormerName("streams")] = Field(
         1000, ge=1, le=60_000, description="Most live streams that are open at a time; the next one is answered 503."
     )

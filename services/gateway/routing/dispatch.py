@@ -3,13 +3,21 @@
 `app.py` does so with what clients ask, `graphql/` with what an operation of theirs needs.
 """
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
 from caravan.http import App, Receive, Scope, Send
 from caravan.service import ServiceContext
 from services.gateway.limits import READ_METHODS
+from services.gateway.routing.client_connection import (
+    ClientDisconnected,
+    answer_client_closed,
+    read_body,
+    replay_body,
+)
 from services.gateway.routing.forwarding import Headers, ResponseTimeout, forward_in_process
+from services.gateway.routing.request_slots import RequestSlots
 from services.gateway.routing.trie import OWN_SERVICE
 from services.gateway.settings import Settings
 
@@ -31,18 +39,46 @@ class Dispatcher:
         """`own`: the gateway's own application."""
         self._context = context
         self._own = own
+        self._slots: dict[str, RequestSlots] = {}
 
     async def forward_request(self, request: ForwardRequest, *, stream: bool = False) -> None:
         """Raises a Problem when no answer has begun."""
+        try:
+            body = await read_body(request.receive)
+        except ClientDisconnected:
+            await answer_client_closed(request.send)
+            return
+        if stream or request.service == OWN_SERVICE:  # what the gateway's own routes ask of services is counted there
+            await self._forward(request, body, request.send, stream=stream)
+            return
+        slots = self._slots.get(request.service)
+        if slots is None:
+            slots = self._slots[request.service] = RequestSlots(request.service, self._context.settings)
+        acquired_at = await slots.acquire()
+        is_held = True
+
+        async def send_message(message: MutableMapping[str, Any]) -> None:
+            nonlocal is_held
+            if is_held:
+                is_held = False
+                slots.release(acquired_at)
+            await request.send(message)
+
+        try:
+            await self._forward(request, body, send_message)
+        finally:
+            if is_held:
+                slots.release(acquired_at)
+
+    async def _forward(self, request: ForwardRequest, body: bytes, send: Send, *, stream: bool = False) -> None:
         app = self._own if request.service == OWN_SERVICE else self._context.peers.get(request.service)
         timeout = self._choose_timeout(request.service, request.scope)
         if app is not None:
-            await forward_in_process(
-                app, request.scope, request.headers, request.peer, request.receive, request.send, timeout
-            )
+            receive = replay_body(body, request.receive)
+            await forward_in_process(app, request.scope, request.headers, request.peer, receive, send, timeout)
         else:
             await self._context.resources.upstreams.forward_request(
-                request.service, request.scope, request.headers, request.receive, request.send, timeout, stream=stream
+                request.service, request.scope, request.headers, body, request.receive, send, timeout, stream=stream
             )
 
     def _choose_timeout(self, service: str, scope: Scope) -> ResponseTimeout:

@@ -19,12 +19,7 @@ from caravan.errors import BadRequest, CapacityExceeded, Problem, ServiceUnavail
 from caravan.http import FORWARDER_HEADER, SECONDS_HEADER, Receive, Scope, Send, derive_forwarder_key
 from caravan.service import ServiceContext
 from caravan.telemetry import log, metrics
-from services.gateway.routing.client_connection import (
-    ClientDisconnected,
-    answer_client_closed,
-    read_body,
-    wait_for_disconnect,
-)
+from services.gateway.routing.client_connection import answer_client_closed, wait_for_disconnect
 from services.gateway.routing.forwarding import Headers, ResponseTimeout, build_response_headers
 
 CALLS_TIME_SHARE = 0.9
@@ -72,18 +67,14 @@ class Upstreams:
         service: str,
         scope: Scope,
         headers: Headers,
+        body: bytes,
         receive: Receive,
         send: Send,
         timeout: ResponseTimeout,
         *,
         stream: bool = False,
     ) -> None:
-        """Raises a Problem when no answer has begun."""
-        try:
-            body = await read_body(receive)
-        except ClientDisconnected:
-            await answer_client_closed(send)
-            return
+        """`receive`: to hear when the client leaves. Raises a Problem when no answer has begun."""
         breaker = self._context.call.get_breaker(service)
         if not breaker.allow_call():
             raise ServiceUnavailable(f"{service} is failing; it is asked again in a few seconds", retry_after=5)
