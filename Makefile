@@ -6,7 +6,7 @@ STAMP := .venv/.made-from-lock
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help alerts burst calm env e2e editing up brokers chromium test fuzz mutants schedules prove test-slow test-browser check compatibility baseline format bench bench-recommendations docs migration service lock wheels sbom audit clean distclean
+.PHONY: help alerts burst calm env e2e editing up brokers chromium test fuzz mutants schedules prove soak test-slow test-browser check compatibility baseline format bench bench-recommendations docs migration service lock wheels sbom audit clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,9 @@ prove: env ## Orders under every kind of fault, and what holds afterwards, with 
 
 burst: env ## Ten times the orders that the shop sustains: what is too much is shed, what was accepted ends; SECONDS=60 FACTOR=10
 	$(BIN)/python -m tests.load burst --seconds $(or $(SECONDS),60) --factor $(or $(FACTOR),10)
+
+soak: env ## Light load for hours: neither memory nor handles nor tables may grow; goes on where it was stopped; MINUTES=120 RATE=1
+	$(BIN)/python -m tests.load soak --minutes $(or $(MINUTES),120) --rate $(or $(RATE),1)
 
 test-slow: env ## Run the slow tests
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m slow -r fEX --timeout 1800

@@ -48,6 +48,7 @@ class BurstResult:
     sent_rate: float = 0.0
     due: int = 0
     no_connection_free: int = 0
+    sent_again: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
     problems: dict[str, int] = field(default_factory=dict)
     accepted_rate: float = 0.0
@@ -102,6 +103,7 @@ async def _measure_burst(plan: BurstPlan, target: Target, task: dict[str, Any], 
     print(f"{result.offered_rate:.0f} orders a second are offered for {plan.burst_seconds:g} s ...", flush=True)
     loaded = await run_load({**task, **opened, "seed": random.getrandbits(64)}, "tests.load.open_loop")
     result.due, result.no_connection_free = loaded["due"], loaded["no_connection_free"]
+    result.sent_again = loaded["sent_again"]
     result.sent_rate = (result.due - result.no_connection_free) / plan.burst_seconds
     result.statuses, result.problems = loaded["statuses"], loaded["problems"]
     result.accepted_rate = len(loaded["accepted"]) / plan.burst_seconds

@@ -45,6 +45,7 @@ class OpenLoop(LoadGenerator):
         self.refused_seconds: list[float] = []
         self.without_retry_after = 0
         self.no_connection_free = 0
+        self.sent_again = 0
 
     async def run(self) -> dict[str, Any]:
         idle = [Connection(self._generate_orders(number)) for number in range(self.task["clients"])]
@@ -68,6 +69,7 @@ class OpenLoop(LoadGenerator):
         return {
             "due": due,
             "no_connection_free": self.no_connection_free,
+            "sent_again": self.sent_again,
             "statuses": dict(self.statuses),
             "problems": dict(self.problems.most_common(5)),
             "without_retry_after": self.without_retry_after,
@@ -80,8 +82,17 @@ class OpenLoop(LoadGenerator):
         body, content = next(connection.requests)
         connection.has_retry_after = False
         started = time.perf_counter()
+        is_reused = connection.transport is not None
         try:
-            status, response = await connection.send_request(self.host, self.port, content)
+            try:
+                status, response = await connection.send_request(self.host, self.port, content)
+            except OSError:
+                if not is_reused:
+                    raise
+                # The shop closed it, idle for seconds, in the moment of the request: as every client of HTTP does it,
+                # the request, which has a key, is sent again.
+                self.sent_again += 1
+                status, response = await connection.send_request(self.host, self.port, content)
         except OSError as error:
             self.statuses[type(error).__name__] += 1
         else:

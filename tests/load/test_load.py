@@ -1,8 +1,19 @@
-"""Under more load than it can take, the shop refuses what is too much, and ends what it has accepted."""
+"""Under more load than it can take, the shop refuses what is too much, and ends what it has accepted; under light load
+for long, it stays as it is.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from tests.load.burst import BurstPlan, BurstResult, find_unsound_answers, run_burst
+from tests.load.soak import Soak, SoakPlan, list_bounded_tables
+from tests.load.trends import Bounds, Sample, assess_samples
+from tests.support.shop import wait_until
 
 
 @pytest.mark.parametrize(
@@ -28,3 +39,58 @@ async def test_a_burst_is_shed_and_nothing_that_was_accepted_is_lost() -> None:
     result = await run_burst(plan)
     assert result.violations == []
     assert result.accepted_rate > result.sustained_rate / 4
+
+
+def make_samples(minutes: int, memory: Callable[[int], float], rows: Callable[[int], int]) -> list[Sample]:
+    """One a minute, two parts."""
+    return [
+        Sample(
+            int(minute >= minutes // 2),
+            minute / 60,
+            {"orders": {"memory": memory(minute), "handles": 40.0, "threads": 5.0}},
+            {"orders.inbox": rows(minute), "orders.event": 100 * minute},
+        )
+        for minute in range(minutes)
+    ]
+
+
+def assess(samples: list[Sample]) -> list[str]:
+    return assess_samples(samples, ["orders.inbox"], Bounds(warm_up_hours=0.1)).list_violations()
+
+
+def test_a_shop_that_stays_as_it_is_passes_its_soak_whatever_it_takes_at_its_start_and_whatever_must_grow() -> None:
+    level = make_samples(120, lambda minute: 100 + 30 * min(minute % 60, 6), lambda minute: 500 + 60 * (minute % 3))
+    assert assess(level) == []
+
+
+def test_growing_memory_and_a_table_that_is_never_pruned_fail_a_soak() -> None:
+    growing = assess(make_samples(120, lambda minute: 100 + minute / 2, lambda minute: 10 * minute))
+    assert [text.split(" in ")[0] for text in growing] == [
+        "orders: memory grew by 53.0",
+        "orders.inbox: rows grew by 1060.0",
+        "orders.inbox: nothing was ever removed from it",
+    ]
+
+
+@pytest.mark.slow
+async def test_a_short_soak_shows_that_what_is_old_is_removed_and_goes_on_after_it_was_stopped(tmp_path: Path) -> None:
+    plan = SoakPlan(minutes=4, orders_per_second=3, sample_seconds=5, age_minutes=0.3)
+    first = Soak(plan, tmp_path)
+    running = asyncio.create_task(first.run())
+
+    async def has_measured() -> bool:
+        return len(first.samples) >= 4 or running.done()
+
+    await wait_until(has_measured, seconds=200)
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+    second = Soak(plan, tmp_path)
+    assert len(second.samples) >= 4
+    assert second.orders == first.orders
+    assert await second.run() == []
+    assert {sample.part for sample in second.samples} == {0, 1}
+    inbox = [sample.tables["orders.inbox"] for sample in second.samples if sample.part == 1]
+    assert any(later < earlier for earlier, later in pairwise(inbox)), "it is pruned"
+    bounds = Bounds(warm_up_hours=0.02, memory_per_hour=30, handles=10, threads=10, table_share=0.5)
+    assert assess_samples(second.samples, list_bounded_tables(), bounds).list_violations() == []

@@ -54,6 +54,13 @@ CLASSES = {
             "refund_payment",
         ),
         GapClass(
+            "shipped_without_order",
+            "I1",
+            "critical",
+            "Goods that were paid for have left, and their order does not exist",
+            "keep the money, and tell the customer; after a restore, their order is lost",
+        ),
+        GapClass(
             "paid_without_capture",
             "I3",
             "critical",
@@ -108,7 +115,7 @@ CLASSES = {
             "I3",
             "critical",
             "The provider has an entry that our books don't have",
-            "look up its key at the provider; give back what was captured",
+            "look up its key at the provider; give back what no order explains",
         ),
         GapClass(
             "entry_unknown_to_provider",

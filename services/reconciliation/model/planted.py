@@ -56,6 +56,7 @@ _DECLINED = replace(
 GOOD_ORDERS = (_GOOD, _CANCELLED, _DECLINED)
 PLANTED_ORDERS = {
     "captured_without_order": replace(_GOOD, events=(), reservation="", shipment=""),
+    "shipped_without_order": replace(_GOOD, events=()),
     "paid_without_capture": replace(_GOOD, captured=(), lines=()),
     "double_capture": replace(_GOOD, lines=(*_GOOD.lines, ("capture", "2", _AMOUNT, _CURRENCY))),
     "refund_above_capture": replace(_CANCELLED, lines=(*_CANCELLED.lines, ("refund", "again", 500, _CURRENCY))),

@@ -44,7 +44,8 @@ def assess_order(books: OrderBooks, watermark: datetime, stuck_before: datetime)
     gaps: list[Gap] = []
     if is_money_at_rest and not books.has_unsent:
         gaps += _check_money(books)
-        if order is not None and order.is_paid and not _sum_ours(payment)[0]:
+        is_captured = _sum_ours(payment)[0] > 0 or any(line.kind == "capture" for line in books.lines)
+        if order is not None and order.is_paid and not is_captured:
             gaps.append(_make_gap(books, "paid_without_capture", order.amount or 0))
     if is_at_rest:
         gaps += _check_outcome(books)
@@ -122,8 +123,11 @@ def _check_outcome(books: OrderBooks) -> Iterator[Gap]:
     captured, refunded = _sum_ours(payment)
     kept = captured - refunded
     if order is None:
-        if kept > 0:
-            yield _make_gap(books, "captured_without_order", kept)
+        if kept > 0:  # goods that have left are not given away
+            has_left = (shipment is not None and shipment.is_shipped) or (
+                reservation is not None and reservation.state == "shipped"
+            )
+            yield _make_gap(books, "shipped_without_order" if has_left else "captured_without_order", kept)
         if reservation is not None and reservation.state == "held":
             yield _make_gap(books, "leaked_reservation", 0, units=reservation.units)
     else:
