@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from caravan.database.migrations import get_role_name
 from caravan.embedded import postgres
 from caravan.embedded.paths import find_paths
 from caravan.runtime import BUS, Backends
@@ -84,8 +85,7 @@ class Dumps:
 
     def _get_url(self, database: str) -> str:
         """Of the role that owns the server, which may dump everything."""
-        name = urlsplit(self.backends.get_database_url(database)).path
-        return urlsplit(self.backends.database_url)._replace(path=name).geturl()
+        return urlsplit(self.backends.database_url)._replace(path=f"/{get_role_name(database)}").geturl()
 
     def _get_file(self, moment: str, database: str) -> Path:
         return self.folder / moment / f"{database}.dump"
