@@ -37,6 +37,10 @@ Body = tuple[bytes, bytes]
 """With its content type."""
 NO_BODY: Body = (b"", b"")
 MAX_WAITING_EVENTS = 100
+CALLS_AT_ONCE = 16
+"""Of one operation, which may make a thousand: the others wait here, where they are in nobody's way, and not in the
+gateway's short queue for a service.
+"""
 UNKNOWN_OUTCOME = "; whether it was done is not known: read it, or send it again with the same key"
 
 
@@ -66,6 +70,7 @@ class ServiceCalls:
         self._seconds = seconds
         self._expires_at = asyncio.get_running_loop().time() + seconds
         self._reads: dict[str, asyncio.Future[Any]] = {}
+        self._slots = asyncio.Semaphore(CALLS_AT_ONCE)
         self.caller = caller
         self.made: Counter[str] = Counter()
         self.was_interrupted = False
@@ -157,7 +162,7 @@ class ServiceCalls:
         self.made[service] += 1
         deadline = Deadline(seconds_left)
         try:
-            async with deadline:
+            async with deadline, self._slots:
                 yield
         except TimeoutError:
             if not deadline.has_passed:

@@ -54,6 +54,7 @@ class Dispatcher:
         slots = self._slots.get(request.service)
         if slots is None:
             slots = self._slots[request.service] = RequestSlots(request.service, self._context.settings)
+        is_slow = self._is_slow_read(request.service, request.scope)
         acquired_at = await slots.acquire()
         is_held = True
 
@@ -61,14 +62,14 @@ class Dispatcher:
             nonlocal is_held
             if is_held:
                 is_held = False
-                slots.release(acquired_at)
+                slots.release(acquired_at, is_slow=is_slow)
             await request.send(message)
 
         try:
             await self._forward(request, body, send_message)
         finally:
             if is_held:
-                slots.release(acquired_at)
+                slots.release(acquired_at, is_slow=is_slow)
 
     async def _forward(self, request: ForwardRequest, body: bytes, send: Send, *, stream: bool = False) -> None:
         app = self._own if request.service == OWN_SERVICE else self._context.peers.get(request.service)
@@ -85,5 +86,11 @@ class Dispatcher:
         settings = self._context.settings
         if scope["method"] not in READ_METHODS:
             return ResponseTimeout(settings.timeout_seconds, is_read=False)
-        is_slow = service == OWN_SERVICE or self._context.resources.table.is_slow(service, scope["path"])
+        is_slow = self._is_slow_read(service, scope)
         return ResponseTimeout(settings.timeout_seconds if is_slow else settings.read_timeout_seconds, is_read=True)
+
+    def _is_slow_read(self, service: str, scope: Scope) -> bool:
+        """It may take as long as a write, such as a report."""
+        return scope["method"] in READ_METHODS and (
+            service == OWN_SERVICE or self._context.resources.table.is_slow(service, scope["path"])
+        )

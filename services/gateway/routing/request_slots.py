@@ -28,7 +28,7 @@ class RequestSlots:
     def __init__(self, service: str, settings: Settings) -> None:
         self._service = service
         self._settings = settings
-        self._limit = float(settings.max_requests_per_service)
+        self.limit = float(settings.max_requests_per_service)
         self._used = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._loop = asyncio.get_running_loop()
@@ -41,7 +41,7 @@ class RequestSlots:
         """When the slot was given, for `release`. Raises TooManyRequests when too many wait already, or the turn has
         not come in time.
         """
-        if self._used < self._limit and not self._waiting:
+        if self._used < self.limit and not self._waiting:
             self._used += 1
             return self._loop.time()
         if len(self._waiting) >= self._settings.max_waiting_per_service:
@@ -62,9 +62,10 @@ class RequestSlots:
             raise
         return self._loop.time()
 
-    def release(self, acquired_at: float) -> None:
-        """The answer has begun, or there is none."""
-        self._adapt_limit(acquired_at)
+    def release(self, acquired_at: float, *, is_slow: bool = False) -> None:
+        """The answer has begun, or there is none. `is_slow`: by nature, which says nothing of the load."""
+        if not is_slow:
+            self._adapt_limit(acquired_at)
         self._used -= 1
         if self._waiting:
             self._give_slots()
@@ -73,14 +74,14 @@ class RequestSlots:
         now = self._loop.time()
         if now - acquired_at > self._settings.target_seconds:
             if acquired_at >= self._lowered_at:  # those that began before are late for the same reason
-                self._limit = max(min(MIN_LIMIT, self._limit), self._limit * DECREASE)
+                self.limit = max(min(MIN_LIMIT, self.limit), self.limit * DECREASE)
                 self._lowered_at = now
-        elif self._used >= self._limit - 1:  # otherwise nobody knows whether it could be more
-            self._limit = min(self._settings.max_requests_per_service, self._limit + 1 / self._limit)
+        elif self._used >= self.limit - 1:  # otherwise nobody knows whether it could be more
+            self.limit = min(self._settings.max_requests_per_service, self.limit + 1 / self.limit)
 
     def _give_slots(self) -> None:
         """To whoever waits longest."""
-        while self._waiting and self._used < self._limit:
+        while self._waiting and self._used < self.limit:
             turn = self._waiting.popleft()
             if not turn.done():
                 self._used += 1

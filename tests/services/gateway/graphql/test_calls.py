@@ -82,6 +82,18 @@ async def ask(shop: Shop, query: str, headers: dict[str, str] | None = None) -> 
     return body["data"], [error["extensions"]["code"] for error in body.get("errors", ())]
 
 
+async def test_an_operation_of_many_calls_is_answered_where_a_service_takes_few_at_a_time(
+    backends: Backends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_MAX_REQUESTS_PER_SERVICE", "16")
+    monkeypatch.setenv("GATEWAY_MAX_WAITING_PER_SERVICE", "0")
+    async with run_gateway(backends, tmp_path, auth="None") as (shop, catalog):
+        aliases = " ".join(f'p{number}: product(sku: "{number}") {{ sku }}' for number in range(80))
+        data, codes = await ask(shop, f"{{ {aliases} }}")
+        assert codes == []
+        assert len(data) == len(catalog.asked) == 80
+
+
 @pytest.mark.parametrize("rule", [{}, {"methods": ["PATCH"]}, {"pathPrefix": "/v2/products"}])
 async def test_what_is_not_public_is_not_reached(backends: Backends, tmp_path: Path, rule: dict[str, Any]) -> None:
     async with run_gateway(backends, tmp_path, **rule) as (shop, catalog):
