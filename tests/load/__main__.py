@@ -16,7 +16,7 @@ import orjson
 
 from caravan import telemetry
 from tests.load.burst import BurstPlan, describe_result, run_burst
-from tests.load.soak import Soak, SoakPlan, list_bounded_tables
+from tests.load.soak import Soak, SoakPlan, list_bounded_tables, list_kept_jobs
 from tests.load.trends import Bounds, Findings, assess_samples
 from tests.support.program import ROOT
 
@@ -63,7 +63,8 @@ def _run_soak(options: Namespace) -> int:
     if soak.samples:
         print(f"going on after {soak.hours * 60:.0f} minutes", flush=True)
     violations = asyncio.run(soak.run())
-    bounds = Bounds(warm_up_hours=min(WARM_UP_MINUTES, options.minutes / 4) / 60)
+    warm_up = min(WARM_UP_MINUTES, options.minutes / 4) / 60
+    bounds = Bounds(warm_up_hours=warm_up, most_rows=list_kept_jobs())
     findings = assess_samples(soak.samples, list_bounded_tables(), bounds)
     violations += findings.list_violations()
     print_findings(findings)

@@ -24,6 +24,7 @@ from caravan.audit import AUDIT
 from caravan.database import INBOX_RETENTION, RESPONSE_RETENTION
 from caravan.embedded import postgres, valkey
 from caravan.embedded.paths import find_paths
+from caravan.jobs.redis import PREFIX
 from caravan.messages import Topic
 from caravan.runtime import BUS, Backends
 from services.registry import SERVICES, load_services
@@ -169,14 +170,26 @@ async def watch_servers(data: Path) -> AsyncIterator[dict[str, psutil.Process]]:
 
 
 def measure_process(process: psutil.Process) -> dict[str, float]:
-    """Of it and its children; of Postgres, whose children share their memory, of the first one alone."""
-    family = [process] if process.name() == "postgres" else [process, *process.children(recursive=True)]
-    family = [each for each in family if process.name() == "postgres" or each.name() != "postgres"]
+    """MiB that are its own (`memory`, also where they were swapped out) and that are in the machine's memory
+    (`resident`, which falls when others need it), open files and threads. Without its children: the servers are those
+    of the first service, and Postgres' own come and go with connections.
+    """
+    resident = process.memory_info().rss / 2**20
     return {
-        "memory": sum(each.memory_info().rss for each in family) / 2**20,
-        "handles": float(sum(each.num_fds() for each in family)),
-        "threads": float(sum(each.num_threads() for each in family)),
+        "memory": read_own_memory(process.pid) or resident,
+        "resident": resident,
+        "handles": float(process.num_fds()),
+        "threads": float(process.num_threads()),
     }
+
+
+def read_own_memory(pid: int) -> float | None:
+    """In MiB: pages that belong to no file, in memory or swapped out. None where the system doesn't say."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        return None
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+    return sum(int(fields[name].split()[0]) for name in ("RssAnon", "VmSwap")) / 1024
 
 
 def list_pruned_topics() -> dict[str, timedelta]:
@@ -193,8 +206,15 @@ def list_bounded_tables() -> list[str]:
         *(f"{BUS}.topic_log {topic}" for topic in list_pruned_topics()),
         f"{BUS}.delivery",
         f"{BUS}.dead_letter",
-        "valkey.finished jobs",
     ]
+
+
+def list_kept_jobs() -> dict[str, int]:
+    """How many finished jobs of each queue are kept, by how they ended."""
+    declared = [job for service in load_services() if service.jobs for job in service.jobs.job_types.values()]
+    return {f"valkey.{job.name} completed": job.keep_completed for job in declared} | {
+        f"valkey.{job.name} failed": job.keep_failed for job in declared
+    }
 
 
 async def count_rows(backends: Backends) -> dict[str, int]:
@@ -209,9 +229,9 @@ async def count_rows(backends: Backends) -> dict[str, int]:
                 for topic, count in await connection.fetch("SELECT topic, count(*) FROM topic_log GROUP BY 1"):
                     found[f"{BUS}.topic_log {topic}"] = count
     async with Redis.from_url(backends.redis_url) as redis:
-        ends = [redis.scan_iter(f"*:{end}") for end in ("completed", "failed")]
-        keys = [key for end in ends async for key in end]
-        found["valkey.finished jobs"] = sum([await redis.zcard(key) for key in keys])
+        for name in list_kept_jobs():
+            queue, end = name.removeprefix("valkey.").split()
+            found[name] = await redis.zcard(f"{PREFIX}:{queue}:{end}")
         found["valkey.keys"] = await redis.dbsize()
     return found
 

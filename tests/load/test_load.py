@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.load.burst import BurstPlan, BurstResult, find_unsound_answers, run_burst
-from tests.load.soak import Soak, SoakPlan, list_bounded_tables
+from tests.load.soak import Soak, SoakPlan, list_bounded_tables, list_kept_jobs
 from tests.load.trends import Bounds, Sample, assess_samples
 from tests.support.shop import wait_until
 
@@ -47,15 +47,16 @@ def make_samples(minutes: int, memory: Callable[[int], float], rows: Callable[[i
         Sample(
             int(minute >= minutes // 2),
             minute / 60,
-            {"orders": {"memory": memory(minute), "handles": 40.0, "threads": 5.0}},
-            {"orders.inbox": rows(minute), "orders.event": 100 * minute},
+            {"orders": {"memory": memory(minute), "resident": 90.0, "handles": 40.0, "threads": 5.0}},
+            {"orders.inbox": rows(minute), "orders.event": 100 * minute, "valkey.mail completed": min(minute, 60)},
         )
         for minute in range(minutes)
     ]
 
 
-def assess(samples: list[Sample]) -> list[str]:
-    return assess_samples(samples, ["orders.inbox"], Bounds(warm_up_hours=0.1)).list_violations()
+def assess(samples: list[Sample], kept: int = 60) -> list[str]:
+    bounds = Bounds(warm_up_hours=0.1, most_rows={"valkey.mail completed": kept})
+    return assess_samples(samples, ["orders.inbox"], bounds).list_violations()
 
 
 def test_a_shop_that_stays_as_it_is_passes_its_soak_whatever_it_takes_at_its_start_and_whatever_must_grow() -> None:
@@ -70,6 +71,11 @@ def test_growing_memory_and_a_table_that_is_never_pruned_fail_a_soak() -> None:
         "orders.inbox: rows grew by 1060.0",
         "orders.inbox: nothing was ever removed from it",
     ]
+
+
+def test_more_finished_jobs_than_are_kept_fail_a_soak() -> None:
+    level = make_samples(120, lambda _: 100, lambda minute: 500 + 60 * (minute % 3))
+    assert assess(level, kept=50) == ["valkey.mail completed: 60 are kept, at most 50 should be"]
 
 
 @pytest.mark.slow
@@ -92,5 +98,7 @@ async def test_a_short_soak_shows_that_what_is_old_is_removed_and_goes_on_after_
     assert {sample.part for sample in second.samples} == {0, 1}
     inbox = [sample.tables["orders.inbox"] for sample in second.samples if sample.part == 1]
     assert any(later < earlier for earlier, later in pairwise(inbox)), "it is pruned"
-    bounds = Bounds(warm_up_hours=0.02, memory_per_hour=30, handles=10, threads=10, table_share=0.5)
+    bounds = Bounds(
+        warm_up_hours=0.02, memory_per_hour=30, handles=10, threads=10, table_share=0.5, most_rows=list_kept_jobs()
+    )
     assert assess_samples(second.samples, list_bounded_tables(), bounds).list_violations() == []

@@ -32,6 +32,8 @@ class Bounds:
     threads: float = 3.0
     table_share: float = 0.2
     table_rows: float = 100.0
+    most_rows: Mapping[str, int] = field(default_factory=dict)
+    """Of what is bounded by its number: how many there may be."""
 
 
 @dataclass(slots=True)
@@ -55,6 +57,7 @@ class Findings:
     hours: float = 0.0
     trends: list[Trend] = field(default_factory=list)
     never_pruned: list[str] = field(default_factory=list)
+    overfull: list[str] = field(default_factory=list)
 
     def list_violations(self) -> list[str]:
         growing = [
@@ -63,7 +66,11 @@ class Findings:
             for trend in self.trends
             if trend.is_growing
         ]
-        return growing + [f"{table}: nothing was ever removed from it" for table in self.never_pruned]
+        return [
+            *growing,
+            *self.overfull,
+            *(f"{table}: nothing was ever removed from it" for table in self.never_pruned),
+        ]
 
 
 def compute_slope(parts: Sequence[Sequence[Point]]) -> float:
@@ -94,7 +101,12 @@ def assess_samples(samples: Sequence[Sample], bounded_tables: Sequence[str], bou
     if not parts:
         return findings
     hours = findings.hours
-    limits = {"memory": bounds.memory_per_hour * max(1.0, hours), "handles": bounds.handles, "threads": bounds.threads}
+    limits = {
+        "memory": bounds.memory_per_hour * max(1.0, hours),
+        "resident": None,
+        "handles": bounds.handles,
+        "threads": bounds.threads,
+    }
     for name in sorted({name for part in parts for sample in part for name in sample.processes}):
         for what, bound in limits.items():
             points = [
@@ -104,6 +116,9 @@ def assess_samples(samples: Sequence[Sample], bounded_tables: Sequence[str], bou
     for table in sorted({table for part in parts for sample in part for table in sample.tables}):
         points = [[(each.at, float(each.tables[table])) for each in part if table in each.tables] for part in parts]
         trend = _make_trend(table, "rows", points, hours)
+        most = max(value for part in points for _, value in part)
+        if table in bounds.most_rows and most > bounds.most_rows[table]:
+            findings.overfull.append(f"{table}: {most:.0f} are kept, at most {bounds.most_rows[table]} should be")
         if table in bounded_tables:
             trend.bound = max(bounds.table_rows, bounds.table_share * trend.mean)
             if not _has_shrunk(samples, table) and trend.mean > bounds.table_rows:
