@@ -17,7 +17,7 @@ import orjson
 from caravan import telemetry
 from tests.load.burst import BurstPlan, describe_result, run_burst
 from tests.load.soak import Soak, SoakPlan, list_bounded_tables, list_kept_jobs
-from tests.load.trends import Bounds, Findings, assess_samples
+from tests.load.trends import Assessment, Bounds, assess_samples
 from tests.support.program import ROOT
 
 WARM_UP_MINUTES = 15.0
@@ -57,7 +57,7 @@ def _measure_burst(options: Namespace) -> int:
 
 def _run_soak(options: Namespace) -> int:
     folder = options.folder / f"{options.minutes:g}-minutes"
-    if (folder / "findings.json").exists():
+    if (folder / "assessment.json").exists():
         shutil.rmtree(folder)  # that soak has ended: this is a new one
     soak = Soak(SoakPlan(options.minutes, options.rate), folder)
     if soak.samples:
@@ -65,18 +65,18 @@ def _run_soak(options: Namespace) -> int:
     violations = asyncio.run(soak.run())
     warm_up = min(WARM_UP_MINUTES, options.minutes / 4) / 60
     bounds = Bounds(warm_up_hours=warm_up, most_rows=list_kept_jobs())
-    findings = assess_samples(soak.samples, list_bounded_tables(), bounds)
-    violations += findings.list_violations()
-    print_findings(findings)
-    result = {**asdict(findings), "orders": len(soak.orders), "violations": violations}
-    (folder / "findings.json").write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2))
-    print(f"{len(soak.orders)} orders, {findings.hours:.2f} h after the warm-ups", *violations, sep="\n")
+    assessment = assess_samples(soak.samples, list_bounded_tables(), bounds)
+    violations += assessment.list_violations()
+    print_assessment(assessment)
+    result = {**asdict(assessment), "orders": len(soak.orders), "violations": violations}
+    (folder / "assessment.json").write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2))
+    print(f"{len(soak.orders)} orders, {assessment.hours:.2f} h after the warm-ups", *violations, sep="\n")
     return bool(violations)
 
 
-def print_findings(findings: Findings) -> None:
+def print_assessment(assessment: Assessment) -> None:
     print(f"{'':44}{'mean':>10}{'an hour':>10}{'in all':>10}{'at most':>10}")
-    for trend in findings.trends:
+    for trend in assessment.trends:
         bound = "" if trend.bound is None else f"{trend.bound:.1f}"
         name = f"{trend.subject} {trend.what}"
         print(f"{name:44}{trend.mean:10.1f}{trend.slope:10.1f}{trend.growth:10.1f}{bound:>10}")

@@ -17,7 +17,7 @@ import uvloop
 from bench.load import HttpConnection, LoadGenerator
 
 TICK_SECONDS = 0.005
-ANSWER_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 """Longest wait for the answers that are outstanding at the end."""
 
 
@@ -63,7 +63,7 @@ class OpenLoop(LoadGenerator):
             due = target
             await asyncio.sleep(TICK_SECONDS)
         if under_way:
-            _, unanswered = await asyncio.wait(under_way, timeout=ANSWER_SECONDS)
+            _, unanswered = await asyncio.wait(under_way, timeout=TIMEOUT_SECONDS)
             if unanswered:
                 self.statuses["no answer"] = len(unanswered)
         return {

@@ -144,10 +144,10 @@ class Soak:
                 self.orders.add(order_id)
                 with (self.folder / "orders.txt").open("a") as out:
                     out.write(f"{order_id}\n")
-                await self._look_around(program, who, order_id, sku, chance)
+                await self._browse_shop(program, who, order_id, sku, chance)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
-    async def _look_around(
+    async def _browse_shop(
         self, program: Program, who: dict[str, str], order_id: str, sku: str, chance: random.Random
     ) -> None:
         paths = (f"/v1/orders/{order_id}", "/v1/products", f"/v1/stock/{sku}", "/v1/me/overview", "/v1/recommendations")

@@ -53,7 +53,7 @@ class Trend:
 
 
 @dataclass(slots=True)
-class Findings:
+class Assessment:
     hours: float = 0.0
     trends: list[Trend] = field(default_factory=list)
     never_pruned: list[str] = field(default_factory=list)
@@ -94,13 +94,13 @@ def drop_warm_up(samples: Sequence[Sample], hours: float) -> list[list[Sample]]:
     return [[each for each in part if each.at - part[0].at >= hours] for part in parts.values()]
 
 
-def assess_samples(samples: Sequence[Sample], bounded_tables: Sequence[str], bounds: Bounds) -> Findings:
+def assess_samples(samples: Sequence[Sample], bounded_tables: Sequence[str], bounds: Bounds) -> Assessment:
     """`bounded_tables`: those that must not grow, since what is old is removed from them."""
     parts = [part for part in drop_warm_up(samples, bounds.warm_up_hours) if len(part) > 1]
-    findings = Findings(hours=sum(part[-1].at - part[0].at for part in parts))
+    assessment = Assessment(hours=sum(part[-1].at - part[0].at for part in parts))
     if not parts:
-        return findings
-    hours = findings.hours
+        return assessment
+    hours = assessment.hours
     limits = {
         "memory": bounds.memory_per_hour * max(1.0, hours),
         "resident": None,
@@ -112,19 +112,19 @@ def assess_samples(samples: Sequence[Sample], bounded_tables: Sequence[str], bou
             points = [
                 [(each.at, each.processes[name][what]) for each in part if name in each.processes] for part in parts
             ]
-            findings.trends.append(_make_trend(name, what, points, hours, bound))
+            assessment.trends.append(_make_trend(name, what, points, hours, bound))
     for table in sorted({table for part in parts for sample in part for table in sample.tables}):
         points = [[(each.at, float(each.tables[table])) for each in part if table in each.tables] for part in parts]
         trend = _make_trend(table, "rows", points, hours)
         most = max(value for part in points for _, value in part)
         if table in bounds.most_rows and most > bounds.most_rows[table]:
-            findings.overfull.append(f"{table}: {most:.0f} are kept, at most {bounds.most_rows[table]} should be")
+            assessment.overfull.append(f"{table}: {most:.0f} are kept, at most {bounds.most_rows[table]} should be")
         if table in bounded_tables:
             trend.bound = max(bounds.table_rows, bounds.table_share * trend.mean)
             if not _has_shrunk(samples, table) and trend.mean > bounds.table_rows:
-                findings.never_pruned.append(table)
-        findings.trends.append(trend)
-    return findings
+                assessment.never_pruned.append(table)
+        assessment.trends.append(trend)
+    return assessment
 
 
 def _has_shrunk(samples: Sequence[Sample], table: str) -> bool:
