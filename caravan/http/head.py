@@ -10,13 +10,14 @@ from caravan.http.middleware import App, Receive, Scope, Send
 async def answer_head(app: App, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer HEAD as the application answers GET, without the body. A stream ends as if its client had left."""
     response_started = asyncio.Event()
-    is_request_sent = False
+    is_request_read = False
 
     async def receive_request() -> MutableMapping[str, Any]:
-        nonlocal is_request_sent
-        if not is_request_sent:
-            is_request_sent = True
-            return await receive()
+        nonlocal is_request_read
+        if not is_request_read:
+            message = await receive()
+            is_request_read = not message.get("more_body", False)
+            return message
         await response_started.wait()
         return {"type": "http.disconnect"}
 
