@@ -62,10 +62,10 @@ class Settings(BaseSettings):
         ),
     )
     max_waiting_per_service: int = Field(
-        128, ge=0, le=10_000, description="Most requests that wait for one service; the next one is answered 429."
+        512, ge=0, le=10_000, description="Most requests that wait for one service; the next one is answered 429."
     )
     waiting_seconds: float = Field(
-        2.0, gt=0, le=30, description="How long a request waits for a service until it is answered 429."
+        10.0, gt=0, le=30, description="How long a request waits for a service until it is answered 429."
     )
     target_seconds: float = Field(
         1.0,
