@@ -65,10 +65,10 @@ class Settings(BaseSettings):
         512, ge=0, le=10_000, description="Most requests that wait for one service; the next one is answered 429."
     )
     waiting_seconds: float = Field(
-        10.0, gt=0, le=30, description="How long a request waits for a service until it is answered 429."
+        30.0, gt=0, le=30, description="How long a request waits for a service until it is answered 429."
     )
     target_seconds: float = Field(
-        1.0,
+        10.0,
         gt=0,
         le=300,
         description="While answers of a service take longer, it is given fewer requests at a time, at least 4.",
