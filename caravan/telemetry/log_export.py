@@ -2,7 +2,7 @@
 time is dropped, and stays on stderr.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
@@ -16,11 +16,13 @@ _QUEUE_MAX = 8192
 _BATCH_MAX = 2048
 _DELAY_MS = 2000
 """Few large requests, as of spans; but whoever looks for a line looks soon."""
+END_MS = 3000
+"""So long a process that ends waits for its last lines, or spans, to be taken."""
 
 
-def export_logs(endpoint: str, process: Mapping[str, Any]) -> None:
+def export_logs(endpoint: str, process: Mapping[str, Any]) -> Callable[[], None]:
     """Send log lines to the collector at an endpoint from now on, beside writing them. `process`: what the lines
-    have in common.
+    have in common. What is returned sends the rest, and ends it.
     """
     processor = BatchLogRecordProcessor(
         _JsonExporter(endpoint.rstrip("/") + "/v1/logs", process),
@@ -29,7 +31,13 @@ def export_logs(endpoint: str, process: Mapping[str, Any]) -> None:
         max_export_batch_size=_BATCH_MAX,
     )
     batches: BatchProcessor[Any] = processor._batch_processor
+
+    def end_export() -> None:
+        send_lines_to(None)
+        batches.shutdown(timeout_millis=END_MS)
+
     send_lines_to(batches.emit)
+    return end_export
 
 
 class _JsonExporter(OTLPLogExporter):

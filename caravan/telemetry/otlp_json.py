@@ -79,6 +79,11 @@ def _build_span(span: RecordedSpan) -> dict[str, Any]:
         built["links"] = [
             {"traceId": link[3:35], "spanId": link[36:52], "flags": _FROM_OUTSIDE} for link in span.links[:_LINKS_MAX]
         ]
+    if span.events:
+        built["events"] = [
+            {"name": name, "timeUnixNano": moment, "attributes": encode_attributes(attributes)}
+            for name, moment, attributes in span.events
+        ]
     if not span.status.is_unset:
         built["status"] = {"code": span.status.status_code.value, "message": span.status.description or ""}
     return built

@@ -29,6 +29,7 @@ class RecordedSpan(Span):
         "_send",
         "attributes",
         "end_time",
+        "events",
         "kind",
         "links",
         "name",
@@ -60,6 +61,7 @@ class RecordedSpan(Span):
         self.span_id = f"{_random.getrandbits(64) or 1:016x}"
         self.links = list(links)
         self.attributes = dict(attributes)
+        self.events: list[tuple[str, int, Mapping[str, Any]]] = []
         self.status = _UNSET
         self.start_time = started_at or time.time_ns()
         self.end_time = 0
@@ -83,8 +85,7 @@ class RecordedSpan(Span):
         self.attributes.update(attributes)
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
-        """Nothing of ours has events of spans: a line of the log is one."""
-        raise NotImplementedError("write a line of the log")
+        self.events.append((name, timestamp or time.time_ns(), attributes or {}))
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         self.links.append(f"00-{context.trace_id:032x}-{context.span_id:016x}-01")

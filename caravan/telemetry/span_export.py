@@ -10,7 +10,7 @@ from opentelemetry.sdk._shared_internal import BatchProcessor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
-from caravan.telemetry.log_export import export_logs
+from caravan.telemetry.log_export import END_MS, export_logs
 from caravan.telemetry.metrics import SPANS_DROPPED
 from caravan.telemetry.otlp_json import encode_spans
 from caravan.telemetry.recorded_span import RecordedSpan
@@ -21,17 +21,15 @@ _BATCH_MAX = 2048
 _DELAY_MS = 5000
 """Few large requests."""
 _POST_SECONDS = 5
-_END_MS = 3000
-"""So long a process that ends waits for its last spans to be taken."""
 
 
 def export_spans(endpoint: str, process: str, instance: str, version: str) -> Callable[[], None]:
     """Send spans, and the log lines of the process that belong to them, to the collector at an endpoint from now on.
-    What is returned sends the rest of the spans, and ends them.
+    What is returned sends the rest of both, and ends it.
     """
     # With what OTEL_RESOURCE_ATTRIBUTES says of the process.
     shared = Resource.create({"service.namespace": "caravan", "service.name": process}).attributes
-    export_logs(endpoint, shared)
+    end_lines = export_logs(endpoint, shared)
     url = endpoint.rstrip("/") + "/v1/traces"
     exporter = _JsonExporter(url, {**shared, "service.version": version, "service.instance.id": instance})
     processor = BatchSpanProcessor(
@@ -49,7 +47,8 @@ def export_spans(endpoint: str, process: str, instance: str, version: str) -> Ca
 
     def end_export() -> None:
         send_spans_to(None)
-        batches.shutdown(timeout_millis=_END_MS)
+        batches.shutdown(timeout_millis=END_MS)
+        end_lines()
 
     send_spans_to(send)
     return end_export

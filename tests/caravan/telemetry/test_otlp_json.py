@@ -45,7 +45,12 @@ def make_span(service: str = "orders", parent: str = PARENT, **values: Any) -> R
 
 def test_a_span_is_read_as_it_was_made() -> None:
     link = new_traceparent()
-    span = make_span(links=[link], status=Status(StatusCode.ERROR, "why"), attributes={"order.id": "42"})
+    span = make_span(
+        links=[link],
+        events=[("retried", 7, {"attempt": 2})],
+        status=Status(StatusCode.ERROR, "why"),
+        attributes={"order.id": "42"},
+    )
     request = parse(encode_spans([span], PROCESS), ExportTraceServiceRequest())
     (resource,) = request.resource_spans
     assert {each.key: each.value.string_value for each in resource.resource.attributes} == {
@@ -64,6 +69,8 @@ def test_a_span_is_read_as_it_was_made() -> None:
     assert (read.status.code, read.status.message) == (read.status.STATUS_CODE_ERROR, "why")
     assert [(each.trace_id.hex(), each.span_id.hex()) for each in read.links] == [(link[3:35], link[36:52])]
     assert [(each.key, each.value.string_value) for each in read.attributes] == [("order.id", "42")]
+    (event,) = read.events
+    assert (event.name, event.time_unix_nano, event.attributes[0].value.int_value) == ("retried", 7, 2)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def test_an_error_is_told_without_its_secret() -> None:
     assert "canary" not in str(span.status.description)
 
 
-def test_an_event_is_refused_with_what_to_do_instead() -> None:
-    with pytest.raises(NotImplementedError, match="line of the log"):
-        make_span([]).add_event("here")
+def test_an_event_is_kept_with_its_moment() -> None:
+    span = make_span([])
+    span.add_event("here", {"a": 1}, 7)
+    assert span.events == [("here", 7, {"a": 1})]

@@ -9,20 +9,12 @@ import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
 from caravan import telemetry
-from caravan.telemetry.log_lines import send_lines_to
 from caravan.telemetry.metrics import SPANS_DROPPED
 from caravan.telemetry.otlp_json import encode_spans
 from caravan.telemetry.span_export import export_spans
 from observability.rehearsal.post_server import PostServer
 from tests.support.collector import Collector, run_collector
 from tests.support.spans import collect_spans
-
-
-@pytest.fixture(autouse=True)
-def no_lines() -> Iterator[None]:
-    """Exporting spans begins to export lines, too, until the process ends."""
-    yield
-    send_lines_to(None)
 
 
 def make_span(service: str, parent: str | None = None, links: Sequence[str] = ()) -> None:
