@@ -21,6 +21,7 @@ from caravan.bus.topology.kafka import (
 from caravan.messages import Topic
 from tests.caravan.bus.topology.sample import build_sample_topology
 from tests.support.backends import Broker
+from tests.support.shop import wait_until
 
 
 async def find_drift(kafka: Broker, declared: Topology) -> list[Difference]:
@@ -85,6 +86,12 @@ async def test_drift_of_topics_is_repaired_and_settings_of_others_are_kept(kafka
     assert result.unresolved == (
         f"topic {log.name} has 3 partitions, declared 6: add them with --grow-partitions (keys move)",
     )
+
+    async def is_retention_seen() -> bool:  # a broker shows an altered setting a moment after it has accepted it
+        seen = await observe_objects(KafkaServers(kafka.url), short)
+        return seen[ObjectRef("topic", log.name)].config["retention.ms"] == "86400000"
+
+    await wait_until(is_retention_seen)
     assert (await apply_topology(KafkaServers(kafka.url), short, grow=True)).changes == (
         f"topic {log.name}: 3 -> 6 partitions",
     )
