@@ -73,6 +73,18 @@ class Settings(BaseSettings):
         le=300,
         description="While answers of a service take longer, it is given fewer requests at a time, at least 4.",
     )
+    burst_seconds: float = Field(
+        10.0,
+        gt=0,
+        le=300,
+        description="When requests have waited so long for a service without a pause, it is an overload, no burst.",
+    )
+    overload_seconds: float = Field(
+        1.0,
+        gt=0,
+        le=30,
+        description="In an overload, a request that has waited longer is answered 429 instead of being worked on.",
+    )
     max_streams: Annotated[int, FormerName("streams")] = Field(
         1000, ge=1, le=60_000, description="Most live streams that are open at a time; the next one is answered 503."
     )

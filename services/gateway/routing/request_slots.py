@@ -8,6 +8,10 @@ still sending nor the answer that it is slow to read counts.
 
 How many a service can work on at a time depends on the machine, so the number follows from how long answers take: each
 answer in time raises it a little, one that is late lowers it by a quarter (AIMD, as TCP finds the width of a path).
+
+A burst and an overload look the same at first: many wait. A burst ends, so it is worth its wait; in an overload each
+wait only makes the next one longer. What tells them apart is whether the queue was empty within the last seconds (as
+CoDel does with packets): while it was not, who has waited longer than a moment is refused instead of served.
 """
 
 import asyncio
@@ -30,9 +34,11 @@ class RequestSlots:
         self._settings = settings
         self.limit = float(settings.max_requests_per_service)
         self._used = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._loop = asyncio.get_running_loop()
         self._lowered_at = 0.0
+        self._queued_since = 0.0
+        """Since when somebody has waited without a pause; counts while somebody waits."""
         self._shed = SHED_REQUESTS.labels(service)
         REQUESTS_UNDER_WAY.labels(service).set_function(lambda: self._used)
         REQUESTS_WAITING.labels(service).set_function(lambda: len(self._waiting))
@@ -46,17 +52,21 @@ class RequestSlots:
             return self._loop.time()
         if len(self._waiting) >= self._settings.max_waiting_per_service:
             raise self._build_refusal()
-        turn: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append(turn)
+        place = self._loop.time(), self._loop.create_future()
+        if not self._waiting:
+            self._queued_since = place[0]
+        self._waiting.append(place)
         try:
             async with asyncio.timeout(self._settings.waiting_seconds):
-                await turn
+                await place[1]
+        except TooManyRequests:
+            raise
         except BaseException as error:
-            if not turn.cancelled():  # the slot came in the moment in which nobody wanted it any more
-                self._used -= 1
+            if place in self._waiting:
+                self._waiting.remove(place)
+            elif not place[1].cancelled() and place[1].exception() is None:
+                self._used -= 1  # the slot came in the moment in which nobody wanted it any more
                 self._give_slots()
-            elif turn in self._waiting:
-                self._waiting.remove(turn)
             if isinstance(error, TimeoutError):
                 raise self._build_refusal() from None
             raise
@@ -79,11 +89,20 @@ class RequestSlots:
         elif self._used >= self.limit - 1:  # otherwise nobody knows whether it could be more
             self.limit = min(self._settings.max_requests_per_service, self.limit + 1 / self.limit)
 
+    def _is_overloaded(self, now: float) -> bool:
+        return bool(self._waiting) and now - self._queued_since > self._settings.burst_seconds
+
     def _give_slots(self) -> None:
-        """To whoever waits longest."""
+        """To whoever waits longest; in an overload, who has waited for more than a moment is refused instead."""
+        now = self._loop.time()
+        waited_too_long = now - self._settings.overload_seconds if self._is_overloaded(now) else float("-inf")
         while self._waiting and self._used < self.limit:
-            turn = self._waiting.popleft()
-            if not turn.done():
+            waiting_since, turn = self._waiting.popleft()
+            if turn.done():
+                continue
+            if waiting_since < waited_too_long:
+                turn.set_exception(self._build_refusal())
+            else:
                 self._used += 1
                 turn.set_result(None)
 

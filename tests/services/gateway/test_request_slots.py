@@ -171,3 +171,30 @@ async def test_a_slot_that_comes_to_somebody_who_leaves_in_that_moment_goes_on()
     slots.release(acquired_at)
     first.cancel()
     assert await asyncio.wait_for(second, 5) > 0
+
+
+@pytest.mark.parametrize(
+    ("burst_seconds", "overload_seconds", "served"),
+    [
+        pytest.param(300, 1e-9, 5, id="a burst waits for its turn"),
+        pytest.param(1e-9, 30, 5, id="in an overload, who has not waited long is served"),
+        pytest.param(1e-9, 1e-9, 0, id="in an overload, who has waited too long is refused"),
+    ],
+)
+async def test_a_burst_is_worth_its_wait_and_an_overload_is_not(
+    burst_seconds: float, overload_seconds: float, served: int
+) -> None:
+    slots = make_slots(
+        max_requests_per_service=1, burst_seconds=burst_seconds, overload_seconds=overload_seconds, waiting_seconds=30
+    )
+    acquired_at = await slots.acquire()
+    waiting = [asyncio.create_task(slots.acquire()) for _ in range(5)]
+    await asyncio.sleep(0)
+    slots.release(acquired_at)
+    seen = 0
+    for task in waiting:
+        with contextlib.suppress(TooManyRequests):
+            slots.release(await asyncio.wait_for(task, 5))
+            seen += 1
+    assert seen == served
+    slots.release(await asyncio.wait_for(slots.acquire(), 5))  # nothing waits, so it is no overload any more
