@@ -17,6 +17,7 @@ from caravan.backoff import add_jitter, compute_exponential_backoff
 from caravan.discovery.endpoints import Endpoint, EndpointPool
 from caravan.discovery.protocol import Discovery
 from caravan.discovery.routing_snapshot import MAX_BYTES, Policy, ServiceEntry, Snapshot, SnapshotError, parse_snapshot
+from caravan.http_client import HttpClient
 from caravan.telemetry import log, metrics
 
 _FILE_SECONDS = 0.25
@@ -100,7 +101,7 @@ class SnapshotDiscovery(Discovery):
 
     async def _poll_url(self) -> None:
         tag, failures = "", 0
-        async with httpx2.AsyncClient(timeout=httpx2.Timeout(5, read=_WAIT_SECONDS + 5), trust_env=False) as http:
+        async with HttpClient(timeout=httpx2.Timeout(5, read=_WAIT_SECONDS + 5), trust_env=False) as http:
             while True:
                 try:
                     tag = await self._poll_once(http, tag)
@@ -112,7 +113,7 @@ class SnapshotDiscovery(Discovery):
                 await asyncio.sleep(add_jitter(compute_exponential_backoff(failures, _MIN_BACKOFF, _MAX_BACKOFF)))
                 failures += 1
 
-    async def _poll_once(self, http: httpx2.AsyncClient, tag: str) -> str:
+    async def _poll_once(self, http: HttpClient, tag: str) -> str:
         """One poll; answers with the entity tag to ask with next. What was refused isn't asked for again."""
         headers = {"prefer": f"wait={_WAIT_SECONDS}", **({"if-none-match": tag} if tag else {})}
         requested_at = time.monotonic()

@@ -28,6 +28,7 @@ from caravan.derivation import derive_secret
 from caravan.discovery import HEARTBEAT_SECONDS, Discovery
 from caravan.health import Health
 from caravan.http import App, create_app
+from caravan.http_client import HttpClient
 from caravan.inbox import Inbox
 from caravan.jobs import UNAVAILABLE_ERRORS, JobStore, Workers
 from caravan.leadership import Leadership
@@ -147,7 +148,7 @@ class Process:
         self._stack.push_async_callback(redis.aclose)
         self._stack.push_async_callback(subscriber.aclose)
         http = await self._stack.enter_async_context(
-            httpx2.AsyncClient(timeout=30, limits=httpx2.Limits(max_connections=200, max_keepalive_connections=50))
+            HttpClient(timeout=30, limits=httpx2.Limits(max_connections=200, max_keepalive_connections=50))
         )
         changes = ChangeNotifications(redis, subscriber)
         cache = SharedCache(redis, changes, is_enabled=self.kernel_settings.cache)

@@ -32,6 +32,7 @@ from caravan.bus.topology import (
     TopologyError,
 )
 from caravan.bus.topology.drift import ApplyResult, Difference, DriftKind, find_differences
+from caravan.http_client import HttpClient
 from caravan.tls import CertificateFiles, explain_failure, get_url_context, suggest_certificate
 
 _REQUEST_SECONDS = 15
@@ -54,7 +55,7 @@ def _parse_vhost(amqp: str) -> str:
 class _ManagementClient:
     """The management API of one virtual host. Its user needs the tag `management` and the right to configure."""
 
-    def __init__(self, http: httpx2.AsyncClient, vhost: str, certificates: CertificateFiles) -> None:
+    def __init__(self, http: HttpClient, vhost: str, certificates: CertificateFiles) -> None:
         self._http = http
         self._certificates = certificates
         self._vhost = quote(vhost, safe="")
@@ -73,7 +74,7 @@ class _ManagementClient:
         )
         address_without_user = management_address.copy_with(username=None, password=None, query=None)
         verify = get_url_context(str(management_address)) or True
-        async with httpx2.AsyncClient(
+        async with HttpClient(
             base_url=address_without_user, auth=auth, timeout=_REQUEST_SECONDS, verify=verify
         ) as http:
             yield cls(http, _parse_vhost(amqp), CertificateFiles.from_url(str(management_address)))

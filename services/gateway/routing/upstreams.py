@@ -17,6 +17,7 @@ from caravan.database import CONNECTION_LOST
 from caravan.discovery import Breaker, Endpoint, Policy, RetryBudget
 from caravan.errors import BadRequest, CapacityExceeded, Problem, ServiceUnavailable
 from caravan.http import FORWARDER_HEADER, SECONDS_HEADER, Receive, Scope, Send, derive_forwarder_key
+from caravan.http_client import HttpClient
 from caravan.service import ServiceContext
 from caravan.telemetry import log, metrics
 from services.gateway.routing.client_connection import answer_client_closed, wait_for_disconnect
@@ -36,7 +37,7 @@ class Upstreams:
 
     def __init__(self, context: ServiceContext[Any, Any]) -> None:
         self._context = context
-        self._clients: dict[tuple[str, bool], httpx2.AsyncClient] = {}
+        self._clients: dict[tuple[str, bool], HttpClient] = {}
         self._budgets: dict[str, RetryBudget] = {}
         self._tls = ssl.create_default_context()
         self._forwarder_header = (FORWARDER_HEADER, derive_forwarder_key(context.secret))
@@ -45,7 +46,7 @@ class Upstreams:
         for client in self._clients.values():
             await client.aclose()
 
-    def _get_client(self, service: str, stream: bool) -> httpx2.AsyncClient:
+    def _get_client(self, service: str, stream: bool) -> HttpClient:
         """Streams have connections of their own: they last, and take none from the requests."""
         client = self._clients.get((service, stream))
         if client is None:
@@ -57,7 +58,7 @@ class Upstreams:
             limits = httpx2.Limits(
                 max_connections=max_connections, max_keepalive_connections=max_connections, keepalive_expiry=3.0
             )
-            client = self._clients[service, stream] = httpx2.AsyncClient(
+            client = self._clients[service, stream] = HttpClient(
                 verify=self._tls, limits=limits, trust_env=False
             )
         return client
