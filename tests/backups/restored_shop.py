@@ -50,6 +50,8 @@ class RestoredShop:
     orders: dict[str, list[str]] = field(default_factory=dict)
     """By group, the ids of the accepted orders."""
     program: Program = field(init=False)
+    held_by: str = ""
+    """Why the last comparison looked at less than it could have."""
 
     async def start(self) -> None:
         process, url = await launch_caravan(["up"], SETTINGS, self.data, "up")
@@ -100,6 +102,9 @@ class RestoredShop:
 
         async def have_settled() -> bool:
             last.append(await self.compare_books())
+            if self.held_by:
+                last.clear()
+                return False
             statuses = await self.read_statuses()
             moving = {order_id for order_id, status in statuses.items() if status not in (*TERMINAL, "shipped")}
             is_same = len(last) >= SAME_COMPARISONS and all(each == last[-1] for each in last[-SAME_COMPARISONS:])
@@ -113,9 +118,10 @@ class RestoredShop:
         run = (await self.ask("POST", "/v1/reconciliation/runs", {"mode": "full"}))["id"]
 
         async def is_done() -> bool:
-            state = (await self.ask("GET", f"/v1/reconciliation/runs/{run}"))["state"]
-            assert state != "failed"
-            return bool(state == "done")
+            done = await self.ask("GET", f"/v1/reconciliation/runs/{run}")
+            assert done["state"] != "failed"
+            self.held_by = done["held_by"]
+            return bool(done["state"] == "done")
 
         await wait_until(is_done, seconds=SECONDS, every=0.3)
         found: dict[str, set[str]] = {}

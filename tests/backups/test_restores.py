@@ -11,6 +11,7 @@ import pytest
 from tests.backups.restored_shop import (
     AFTER,
     BETWEEN,
+    COMPARE_SECONDS,
     EARLY,
     PAID_EARLY,
     PAID_LATE,
@@ -85,5 +86,12 @@ async def test_what_a_restore_to_different_moments_has_lost_is_found(shop: Resto
             return {order_id for order_id, amount in kept.items() if not amount} == returned
 
         await wait_until(is_given_back, seconds=SECONDS, every=0.5)
+
+        async def are_settled() -> bool:
+            left = await shop.compare_books()
+            assert not {subject for subjects in left.values() for subject in subjects} & returned, (shop.held_by, left)
+            return True
+
+        await wait_until(are_settled, seconds=SECONDS, every=COMPARE_SECONDS)
     finally:
         await shop.program.stop()

@@ -139,7 +139,7 @@ async def apart(**settings: str) -> AsyncIterator[Apart]:
         yield shop
         for log in data.glob("*.log"):
             unforeseen = [
-                line[:9000]
+                line[:5000]
                 for line in log.read_text(errors="replace").splitlines()
                 if "unhandled" in line or "Traceback" in line
             ]

@@ -58,9 +58,7 @@ class Upstreams:
             limits = httpx2.Limits(
                 max_connections=max_connections, max_keepalive_connections=max_connections, keepalive_expiry=3.0
             )
-            client = self._clients[service, stream] = HttpClient(
-                verify=self._tls, limits=limits, trust_env=False
-            )
+            client = self._clients[service, stream] = HttpClient(verify=self._tls, limits=limits, trust_env=False)
         return client
 
     async def forward_request(

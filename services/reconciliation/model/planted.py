@@ -53,7 +53,10 @@ _DECLINED = replace(
     shipment="",
     lines=(),
 )
-GOOD_ORDERS = (_GOOD, _CANCELLED, _DECLINED)
+_LOST_AND_REFUNDED = replace(
+    _CANCELLED, events=(), reservation="", shipment="", is_closed=False, is_old=True
+)  # after a restore; its saga heard of the refund alone
+GOOD_ORDERS = (_GOOD, _CANCELLED, _DECLINED, _LOST_AND_REFUNDED)
 PLANTED_ORDERS = {
     "captured_without_order": replace(_GOOD, events=(), reservation="", shipment=""),
     "shipped_without_order": replace(_GOOD, events=()),
@@ -94,6 +97,7 @@ def build_rows(orders: dict[UUID, PlantedOrder], now: datetime, age: timedelta, 
         if planted.events:
             lines = [{"sku": HELD_SKU, "quantity": 1}]
             rows["order_amount"].append({**identity, "amount": _AMOUNT, "currency": _CURRENCY, "lines": lines})
+        if planted.events or not planted.is_closed:
             rows["saga"].append({**identity, "closed": planted.is_closed, "started_at": time})
         money = {"amount": _AMOUNT, "currency": _CURRENCY}
         rows["payment"].append({**identity, "status": planted.payment, **money, "updated_at": time})

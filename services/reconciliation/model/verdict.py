@@ -38,7 +38,7 @@ def assess_order(books: OrderBooks, watermark: datetime, stuck_before: datetime)
     is_at_rest = (
         is_money_at_rest
         and not books.has_unsent
-        and (saga is None or saga.is_closed or is_travelling)
+        and (saga is None or saga.is_closed or is_travelling or _holds_nothing(books))
         and (order is None or order.is_delivered or order.is_undone or is_travelling)
     )
     gaps: list[Gap] = []
@@ -54,6 +54,20 @@ def assess_order(books: OrderBooks, watermark: datetime, stuck_before: datetime)
     if is_at_rest and not gaps:
         return _IN_ORDER
     return Verdict(tuple(gaps), is_at_rest)
+
+
+def _holds_nothing(books: OrderBooks) -> bool:
+    """There is no such order, and neither money nor goods that wait for it. A saga that heard of its refund alone, as
+    after a restore, waits for the order for ever and can do no harm.
+    """
+    captured, refunded = _sum_ours(books.payment)
+    reservation, shipment = books.reservation, books.shipment
+    return (
+        books.order is None
+        and captured <= refunded
+        and (reservation is None or reservation.state not in ("held", "shipped"))
+        and (shipment is None or not shipment.is_shipped)
+    )
 
 
 def _check_money(books: OrderBooks) -> Iterator[Gap]:

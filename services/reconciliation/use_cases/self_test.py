@@ -55,7 +55,8 @@ async def run_self_test(context: ReconciliationContext) -> list[str]:
             books = await create_books(uow, build_rows(orders, now, _AGE, old_age))
             pages = await read_orders(books, list(orders))
             for order_id, planted in orders.items():
-                pages[order_id].lines += list_lines(order_id, planted, now - _AGE)
+                age = old_age if planted.is_old else _AGE
+                pages[order_id].lines += list_lines(order_id, planted, now - age)
                 gaps += assess_order(pages[order_id], now - _AGE / 2, stuck_before).gaps
             gaps += (await compare_products(books, list(await list_rows(books, "", 100)), {}))[0]
             gaps += await find_held_gaps(books)
