@@ -110,8 +110,8 @@ class Subscription:
     source: Source
     batch: int = 100
     linger: float = 0.0
-    """Least seconds from the start of one batch to that of the next. A lone message never waits for it; under load
-    batches grow instead of their number.
+    """Least seconds from the start of one batch to that of the next, more under load (`caravan/pacing.py`). A lone
+    message never waits for it.
     """
     max_lag_seconds: float = 60.0
     """How old the oldest message that waits for it may be; beyond that an alert fires (`observability/lag.py`)."""

@@ -15,6 +15,7 @@ from caravan.backoff import compute_backoff
 from caravan.bus import BatchHandler, HandlingResult, IncomingMessage, Result, Subscription, cut_key
 from caravan.bus.retry_buffer import RetryBuffer
 from caravan.concurrency import raise_if_cancelled
+from caravan.pacing import compute_rest
 from caravan.telemetry import log
 from caravan.telemetry.metrics import DEAD_LETTERS
 
@@ -91,9 +92,9 @@ class Reader(ABC):
             return
         self.check_ownership()
         await self._apply_results(batch, results)
-        idle_seconds = started_at + self.subscription.linger - asyncio.get_running_loop().time()
-        if len(batch) < self.subscription.batch and idle_seconds > 0 and not self.is_stopping:
-            await asyncio.sleep(idle_seconds)
+        if len(batch) < self.subscription.batch and not self.is_stopping:
+            took = asyncio.get_running_loop().time() - started_at
+            await asyncio.sleep(compute_rest(self.subscription.linger, took))
 
     async def _call_handler(self, batch: list[IncomingMessage]) -> list[HandlingResult] | None:
         failures = 0

@@ -141,8 +141,8 @@ def encode_message(
     return OutgoingMessage(channel_type, channel.name, routing_key, key, message_id, body)
 
 
-_RECENT_MESSAGES = 1_000
-_RECENT_BYTES = 16_384
+_RECENT_MESSAGES = 4_000
+_RECENT_BYTES = 4_096
 _recent_deliveries: FifoCache[bytes, Delivery[Any]] = FifoCache(_RECENT_MESSAGES)
 """What was read last of topics and exchanges: in one process several services read the same message, and validating it
 is most of what reading costs. Messages are frozen. A queue has one reader, whose messages would only push out the

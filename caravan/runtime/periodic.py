@@ -18,6 +18,7 @@ from caravan.backoff import compute_exponential_backoff
 from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST
 from caravan.outbox import OutboxRelay
+from caravan.pacing import compute_rest
 from caravan.service import PeriodicTask, ServiceContext
 from caravan.telemetry import log
 
@@ -59,7 +60,7 @@ async def run_periodically(task: PeriodicTask, context: ServiceContext[Any, Any]
             failures += 1
             log.error("periodic task failed", task=task.name, exc_info=error)
         if has_more and not failures:
-            await asyncio.sleep(max(0.0, started + task.linger - time.monotonic()))
+            await asyncio.sleep(compute_rest(task.linger, time.monotonic() - started))
             continue
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(

@@ -10,6 +10,7 @@ from caravan.printable import escape_unprintable
 from caravan.redaction import redact_value
 from caravan.telemetry.log_context import describe_context
 from caravan.telemetry.log_lines import emit_line
+from caravan.telemetry.repeat_filter import RepeatFilter
 from caravan.telemetry.trace import actor, request_id, service_name, traceparent
 
 log = structlog.get_logger("caravan")
@@ -67,6 +68,7 @@ def configure_logs(level: str, log_format: str) -> None:
     logging.raiseExceptions = False  # a log that can't be written, because its stream is closed, stops no work
     handler = logging.StreamHandler()
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=processors, processor=renderer))
+    handler.addFilter(RepeatFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

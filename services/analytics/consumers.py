@@ -20,7 +20,7 @@ from services.payments.messages import PAYMENT_COMPLETED, PAYMENT_REFUNDED, Paym
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
 from services.shipping.messages import ORDER_DELIVERED, ORDER_SHIPPED, OrderDelivered, OrderShipped
 
-consume = Consumers("analytics", linger=0.5, max_lag_seconds=300)
+consume = Consumers("analytics", linger=1.0, max_lag_seconds=300)
 report = Consumers("reporting", linger=1.0, max_lag_seconds=600)
 
 

@@ -12,7 +12,7 @@ from services.recommendations.caches import OFFERED_PRODUCTS, USER_ORDERS
 from services.recommendations.store import history
 from services.recommendations.use_cases import RecommendationsContext as Context
 
-consume = Consumers("recommendations", linger=0.5, max_lag_seconds=600)
+consume = Consumers("recommendations", linger=1.0, max_lag_seconds=600)
 
 
 @consume(ORDER_CREATED)

@@ -28,6 +28,7 @@ from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST, Database
 from caravan.leadership import Leadership
 from caravan.messages import Binding, Exchange, OutgoingMessage, Queue, Topic, build_routing_regex
+from caravan.pacing import compute_rest
 from caravan.telemetry import log
 
 SYSTEM = "postgresql"
@@ -168,12 +169,8 @@ class EmbeddedBus:
                 started_at = loop.time()
                 handled_count = await reader.handle_next_batch()
                 failures = 0
-                if (
-                    0 < handled_count < subscription.batch
-                    and (idle_seconds := started_at + subscription.linger - loop.time()) > 0
-                    and not self._is_stopping
-                ):
-                    await asyncio.sleep(idle_seconds)
+                if 0 < handled_count < subscription.batch and not self._is_stopping:
+                    await asyncio.sleep(compute_rest(subscription.linger, loop.time() - started_at))
                 if (
                     handled_count < subscription.batch
                     and (not handled_count or self.leadership.receives_notifications)

@@ -179,6 +179,28 @@ NEIGHBOURS = (
     ),
     Panel(
         "lines",
+        "Requests shed",
+        "Requests per second that the gateway answers 429 because a service has more than it can work on. A peak is a "
+        "burst; a line that stays needs more replicas.",
+        "reqps",
+        (Query(or_none(sum_rate("caravan_gateway_shed_total", "target"), "target"), "{{target}}"),),
+        thresholds=(Threshold(0.1, "red"),),
+        width=6,
+    ),
+    Panel(
+        "lines",
+        "Requests under way and waiting",
+        "What the gateway has given to each service and what waits for its turn there. Requests wait when the service "
+        "has all that it can work on.",
+        "none",
+        (
+            Query(take_sum("caravan_gateway_requests_under_way", "target"), "{{target}}: under way"),
+            Query(take_sum("caravan_gateway_requests_waiting", "target"), "{{target}}: waiting"),
+        ),
+        width=6,
+    ),
+    Panel(
+        "lines",
         "Endpoints left out",
         "Endpoints per second that were left out because they failed.",
         "ops",
