@@ -95,7 +95,7 @@ class _Search(NamedTuple):
             return {}
         statement = self.start_statement()
         statement.add_condition("number = ANY({}::bigint[])", numbers)
-        rows = await statement.fetch(self.database, "number", "number DESC", limit or len(numbers))
+        rows = await statement.fetch(self.database, "number", "number DESC", limit or 2 * MAX_SORTED)
         return {number: product for product, number in rows}
 
     async def find_by_sku(self) -> list[int] | None:
