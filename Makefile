@@ -6,7 +6,7 @@ STAMP := .venv/.made-from-lock
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help alerts burst calm env e2e editing up brokers chromium test fuzz mutants schedules prove soak test-slow test-browser check compatibility baseline format bench bench-recommendations docs migration service lock wheels sbom audit clean distclean
+.PHONY: help alerts burst calm env e2e editing up brokers chromium test fuzz mutants schedules prove soak test-slow test-browser check compatibility baseline format bench bench-growth bench-recommendations docs migration service lock wheels sbom audit clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -99,6 +99,9 @@ baseline: env docs ## With a release: make what clients use now the baseline of 
 format: env ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+
+bench-growth: env ## What an order, a list and a search cost while both become many; ORDERS=200000 PRODUCTS=300000
+	$(BIN)/python -m bench.growth $(if $(ORDERS),--orders $(ORDERS)) $(if $(PRODUCTS),--products $(PRODUCTS))
 
 bench-recommendations: env ## How often recommendations are right, against the most popular products (SALES=folder with sales files)
 	$(BIN)/python -m bench.recommendations $(SALES)

@@ -2,9 +2,9 @@
 
 from caravan.database.connections import CONNECTION_LOST, open_connection
 from caravan.database.pending_writes import RESPONSE_RETENTION, StoredResponse
+from caravan.database.retention import INBOX_RETENTION
 from caravan.database.sessions import LIMITS, PIN, check_pooler, is_pooled
 from caravan.database.unit_of_work import (
-    INBOX_RETENTION,
     WITHOUT_SYNC_COMMIT,
     Database,
     DuplicateRequest,

@@ -74,6 +74,7 @@ class Inbox(KernelTable, table=True):
 
 class Idempotency(KernelTable, table=True):
     __tablename__ = "idempotency"
+    __table_args__ = (Index("idempotency_expires_at", "expires_at"),)
 
     scope: str = define_column(sql.TEXT, primary_key=True)
     key: str = define_column(sql.TEXT, primary_key=True)

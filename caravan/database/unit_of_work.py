@@ -10,24 +10,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
 import asyncpg
 from prometheus_client import Counter
-from sqlalchemy import bindparam, delete
 
 from caravan import telemetry
 from caravan.clock import Clock, utc_now
 from caravan.database.claims import count_refused, insert_claims
 from caravan.database.connections import ACQUIRE_SECONDS, ConnectionPool, open_connection
-from caravan.database.kernel_tables import Idempotency, Inbox
 from caravan.database.pending_writes import EventRow, GroupCommit, PendingWrites, StoredResponse
-from caravan.database.query import Query
+from caravan.database.retention import purge_expired
 from caravan.database.sessions import check_pooler
-from caravan.database.tables import col
 from caravan.database.transaction import Transaction, parse_row_count
 from caravan.messages import Channel, Delivery, Event, Message, OutgoingMessage, encode_message
 from caravan.telemetry import metrics
@@ -38,13 +34,6 @@ WITHOUT_SYNC_COMMIT = "set_config('synchronous_commit', 'off', true) IS NOT NULL
 """In the WHERE of a change that may be lost with the machine, as everybody then does it again: its transaction does not
 wait for the disk.
 """
-INBOX_RETENTION = timedelta(days=14)
-"""How long a handled message is known. Longer than a new reader of a topic goes back (`NEW_READER_AGE`). Topics of read
-models keep messages for years: no group may be reset to before this. A record of the audit log is known by its own
-primary key, without a time limit.
-"""
-_PURGE_INBOX = Query(delete(Inbox).where(col(Inbox.handled_at) < bindparam("before")))
-_PURGE_IDEMPOTENCY = Query(delete(Idempotency).where(col(Idempotency.expires_at) < bindparam("now")))
 
 current_message: ContextVar[Delivery[Any] | None] = ContextVar("cause", default=None)
 """The message that is being handled: what a handler emits names it and stays in its trace."""
@@ -113,9 +102,7 @@ class Database:
 
     async def purge_expired(self) -> None:
         """Remove handled messages and stored answers whose time has come."""
-        now = self.clock()
-        await _PURGE_INBOX.execute(self, before=now - INBOX_RETENTION)
-        await _PURGE_IDEMPOTENCY.execute(self, now=now)
+        await purge_expired(self, self.clock())
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         rows: list[asyncpg.Record] = await self._run_statement(asyncpg.Connection.fetch, query, *arguments)

@@ -35,7 +35,7 @@ PUT_TOGETHER = {
     "caravan.leadership:_ask",
     "services.analytics.store.facts:record_step",
     "services.analytics.store.records:search_records",
-    "services.catalog.store.products:search_products",
+    "services.catalog.store.listing:fetch",
     "services.notifications.store.notifications:list_notifications",
     "services.orders.store.projection:begin_rebuild",
 }

@@ -272,4 +272,5 @@ class EmbeddedBus:
         """Drop what a topic's retention no longer keeps and every group has read."""
         for topic, retention in self._retention.items():
             before = self.database.clock() - retention
-            await statements.PRUNE.execute(self.database, topic=topic, before=before, limit=_PRUNE_ROWS)
+            while await self.database.execute(statements.PRUNE, topic, before, _PRUNE_ROWS) == _PRUNE_ROWS:
+                pass

@@ -77,23 +77,15 @@ LIST_NEWEST = Query(
     .limit(bindparam("limit")),
     PublishedMessage,
 )
-_OF_TOPIC = bindparam("topic", type_=sql.TEXT)
-PRUNE = Query(
-    delete(TopicLog).where(
-        col(TopicLog.position).in_(
-            select(col(TopicLog.position))
-            .where(col(TopicLog.topic) == _OF_TOPIC, col(TopicLog.published_at) < bindparam("before"))
-            .where(
-                col(TopicLog.position)
-                <= func.coalesce(
-                    select(func.min(col(Cursor.position))).where(col(Cursor.topic) == _OF_TOPIC).scalar_subquery(), 0
-                )
-            )
-            .order_by(col(TopicLog.position))
-            .limit(bindparam("limit"))
-        )
+PRUNE = """
+    WITH oldest AS (
+        SELECT position, published_at FROM topic_log
+        WHERE topic = $1 AND position <= coalesce((SELECT min(position) FROM cursor WHERE topic = $1), 0)
+        ORDER BY position LIMIT $3
     )
-)
+    DELETE FROM topic_log WHERE position = ANY(ARRAY(SELECT position FROM oldest WHERE published_at < $2))
+"""
+"""Only the oldest are looked at, as positions rise with the time: what is still kept is not read again each minute."""
 
 
 def _build_row(id: int, key: str, body: bytes, attempt: int) -> dict[str, Any]:

@@ -34,7 +34,8 @@ from services.catalog import model
 from services.catalog.api.documents import parse_text, to_item
 from services.catalog.caches import PRODUCT_LISTS, list_tags_of_list
 from services.catalog.schemas import CategoryName, ProductItem, Sort
-from services.catalog.store import products
+from services.catalog.store.listing import ProductFilter, list_in_order
+from services.catalog.store.search import search_products
 from services.catalog.use_cases import CatalogContext
 
 router = APIRouter(tags=["products"], route_class=RepeatedReadRoute)
@@ -89,9 +90,7 @@ async def list_products(
     if withdrawn and (caller is None or not caller.has_role("staff")):
         raise Forbidden("withdrawn products are for staff")
     search = search.strip() or None if search else None
-    filters = products.ProductFilter(
-        search, category, _parse_skus(skus), _parse_attribute_filters(request), not withdrawn
-    )
+    filters = ProductFilter(search, category, _parse_skus(skus), _parse_attribute_filters(request), not withdrawn)
     sort_key = sort or ("relevance" if search else "newest")
     if sort_key == "relevance" and search is None:
         raise InvalidRequest(
@@ -111,7 +110,7 @@ async def list_products(
 class _PageRequest:
     """What a query string asks for."""
 
-    filters: products.ProductFilter
+    filters: ProductFilter
     sort_key: str
     position: list[Any] | None
     limit: int
@@ -140,7 +139,8 @@ class _PageRequest:
         return make_cached_response(await context.cache.read(PRODUCT_LISTS, self.key, fill_page), if_none_match)
 
     async def build_page(self, context: CatalogContext) -> bytes:
-        matches = await products.search_products(
+        find = search_products if self.filters.search is not None else list_in_order
+        matches = await find(
             context.database,
             self.filters,
             self.sort_key,
