@@ -137,14 +137,17 @@ add_ddl(
     $$
     """,
 )
-# The changes of a bucket take turns: they would lock its rows in another order.
+# Changes of words take turns. One lock for all: an import that adds products and changes others would take those of two
+# buckets in another order than one that only changes them.
 add_ddl(
     CatalogTable,
-    f"""
+    """
     CREATE FUNCTION index_new_products() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        PERFORM pg_advisory_xact_lock(67, bucket) FROM (
-            SELECT DISTINCT (number / {BUCKET_SIZE})::int AS bucket FROM new_rows ORDER BY 1) AS buckets;
+        IF NOT EXISTS (SELECT FROM new_rows) THEN
+            RETURN NULL;
+        END IF;
+        PERFORM pg_advisory_xact_lock(67, 0);
         PERFORM add_product_words(array_agg(word), array_agg(field), array_agg(number))
         FROM new_rows, product_words(sku, name, category, attributes, active, search);
         RETURN NULL;
@@ -153,20 +156,19 @@ add_ddl(
 )
 add_ddl(
     CatalogTable,
-    f"""
+    """
     CREATE FUNCTION index_changed_products() RETURNS trigger LANGUAGE plpgsql AS $$
     DECLARE
         this record;
     BEGIN
-        PERFORM pg_advisory_xact_lock(67, bucket) FROM (
-            SELECT DISTINCT (after.number / {BUCKET_SIZE})::int AS bucket
-            FROM new_rows AS after JOIN old_rows AS before USING (sku)
+        IF NOT EXISTS (
+            SELECT FROM new_rows AS after JOIN old_rows AS before USING (sku)
             WHERE (before.search, before.attributes, before.active)
                 IS DISTINCT FROM (after.search, after.attributes, after.active)
-            ORDER BY 1) AS buckets;
-        IF NOT FOUND THEN
+        ) THEN
             RETURN NULL;
         END IF;
+        PERFORM pg_advisory_xact_lock(67, 0);
         FOR this IN
             SELECT added, array_agg(word) AS words, array_agg(field) AS fields, array_agg(after.number) AS numbers
             FROM new_rows AS after JOIN old_rows AS before USING (sku), LATERAL (
