@@ -186,8 +186,8 @@ async def open_shop(data: Path, size: str, traces_url: str) -> AsyncIterator[Pro
         stack.callback(shop.kill_all)
         await shop.start_all()
         shop.program = Program(f"http://127.0.0.1:{ports['gateway']}", data, [])
+        stack.push_async_callback(shop.program.client.aclose)
         yield shop
-        await shop.program.client.aclose()
         for service in reversed(SERVICES):
             await shop.stop(service)
 
