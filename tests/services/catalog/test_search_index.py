@@ -156,7 +156,8 @@ async def test_a_sku_that_is_the_text_comes_first_and_one_that_only_begins_with_
     exact = await catalog_admin.made(sku=text.upper())
     named = await catalog_admin.made(name=f"Mug {text}")
     for limit in (1, 2, 10):
-        skus, cursor = [], ""
+        skus: list[str] = []
+        cursor: str | None = ""
         while cursor is not None:
             parameters = {"search": text, "limit": limit} | ({"cursor": cursor} if cursor else {})
             page = (await catalog_admin.shop.client.get("/v1/products", params=parameters)).json()
