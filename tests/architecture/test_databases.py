@@ -94,4 +94,4 @@ async def test_migrating_again_changes_nothing(backends: Backends, databases: li
     connection = await asyncpg.connect(backends.get_database_url("orders"))
     versions = {row[0] for row in await connection.fetch("SELECT version_num FROM alembic_version")}
     await connection.close()
-    assert versions >= {"k0004", "orders0004"}
+    assert versions >= {"k0005", "orders0004"}

@@ -95,7 +95,11 @@ async def test_drift_of_topics_is_repaired_and_settings_of_others_are_kept(kafka
     assert (await apply_topology(KafkaServers(kafka.url), short, grow=True)).changes == (
         f"topic {log.name}: 3 -> 6 partitions",
     )
-    assert await find_drift(kafka, short) == []
+
+    async def is_repaired() -> bool:
+        return await find_drift(kafka, short) == []
+
+    await wait_until(is_repaired)
     observed = await observe_objects(KafkaServers(kafka.url), short)
     assert observed[ObjectRef("topic", log.name)].config["segment.bytes"] == "2000000"
     assert "Kafka can't remove any" in (await apply_topology(KafkaServers(kafka.url), desired)).unresolved[0]
