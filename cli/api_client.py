@@ -17,6 +17,7 @@ from caravan import telemetry
 from caravan.backoff import compute_exponential_backoff
 from caravan.derivation import derive_secret
 from caravan.environment import check_url
+from caravan.http_client import HttpClient
 from caravan.settings import Settings
 from cli.configuration import load_kernel_settings
 from cli.options import MAX_WAIT_SECONDS
@@ -272,7 +273,7 @@ async def open_client(
     base = resolve_gateway_url(url)
     secret = read_operator_secret(load_kernel_settings())
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-    async with httpx2.AsyncClient(base_url=base, timeout=30, limits=limits) as http:
+    async with HttpClient(base_url=base, timeout=30, limits=limits) as http:
         yield ApiClient(http, secret, report, max_wait_seconds)
 
 

@@ -6,9 +6,9 @@ import time
 from datetime import datetime
 from typing import Any
 
-import httpx2
 import typer
 
+from caravan.http_client import HttpClient
 from caravan.money import Money
 from cli.api_client import ApiClient, encode_segment, resolve_gateway_url
 from cli.import_files import run_or_exit
@@ -25,7 +25,7 @@ def run_demo(url: str | None, token: str, seconds: float) -> None:
 
 
 async def _place_demo_order(url: str, token: str, seconds: float) -> bool:
-    async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
+    async with HttpClient(base_url=url, timeout=30) as http:
         client = ApiClient(http, secret="", report=print_note)
         email = await _register_customer(client)
         lines = await _choose_lines(client)

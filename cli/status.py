@@ -11,6 +11,7 @@ from caravan.database import Database
 from caravan.discovery import Discovery
 from caravan.environment import SettingsError
 from caravan.errors import ServiceUnavailable
+from caravan.http_client import HttpClient
 from caravan.leadership import Leadership
 from caravan.outbox import count_pending
 from caravan.runtime import BUS, Backends, choose_bus, choose_discovery, list_subscriptions
@@ -76,7 +77,7 @@ async def _collect_report() -> Report:
 
 async def _find_running(discovery: Discovery) -> dict[str, str]:
     """Where each service is that answers. A name or a registry's row says only where it should be."""
-    async with httpx2.AsyncClient(timeout=PROBE_TIMEOUT_SECONDS, trust_env=False) as client:
+    async with HttpClient(timeout=PROBE_TIMEOUT_SECONDS, trust_env=False) as client:
 
         async def probe_service(name: str) -> tuple[str, str] | None:
             try:

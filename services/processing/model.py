@@ -5,10 +5,8 @@ at all parts and says what to send. Sending is recorded, so a step is taken once
 which every receiver answers the same way.
 
     part     goes through
-    stock    none → asked → held → releasing → released      or asked → rejected; held → released when the reservation
-    expired
-    money    none → asked → captured → refunding → refunded  or asked → failed; asked → refunding when it is cancelled
-    meanwhile
+    stock    none → asked → held → releasing → released      or asked → rejected; held → released when it expired
+    money    none → asked → captured → refunding → refunded  or asked → failed; asked → refunding by a cancellation
     parcel   none → asked → sent → delivered                 or asked → stopping → stopped (or sent, when it had left)
 
 An order has one end, and this is where it is decided. A cancellation that comes while nothing has been decided is the

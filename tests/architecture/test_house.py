@@ -70,11 +70,14 @@ def test_time_is_read_in_one_place() -> None:
     ] == []
 
 
-def test_connections_are_made_where_tls_is() -> None:
-    """Whoever opened one elsewhere would connect without the certificates of CARAVAN_CERTIFICATES."""
+def test_connections_are_made_where_tls_and_their_losses_are_known() -> None:
+    """Whoever opened one elsewhere would connect without the certificates of CARAVAN_CERTIFICATES, or meet errors of a
+    lost connection that nobody expects.
+    """
     makers = {
         r"asyncpg\.(connect|create_pool)\(": {"caravan/database/connections.py"},
         r"(Redis|Pool|pool_class)\.from_url\(": {"caravan/redis_pools.py"},
+        r"httpx2\.AsyncClient\(": {"cli/up.py"},  # in its own process
         r"bootstrap_servers|bootstrap\.servers": {"caravan/bus/kafka_servers.py"},
     }
     assert [

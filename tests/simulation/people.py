@@ -66,7 +66,12 @@ async def cancel_order(shop: SimulatedShop, schedule: Schedule, action: Action) 
 
 async def move_stock(shop: SimulatedShop, schedule: Schedule, action: Action) -> None:
     quantity = action.quantity if action.kind == "receive" else -action.quantity
-    line = MovementLine(sku=schedule.sku, kind=action.kind, quantity=quantity, reason="by hand")  # type: ignore[arg-type]
+    line = MovementLine(
+        sku=schedule.sku,
+        kind=action.kind,  # type: ignore[arg-type]
+        quantity=quantity,
+        reason="by hand",
+    )
     inventory = shop.contexts["inventory"]
     try:
         await run_in_unit_of_work(inventory.database, lambda uow: move.move_stock(inventory, uow, STAFF, [line]))

@@ -208,7 +208,7 @@ def _decode_rank(rank: float) -> IndexPosition:
 
 
 def _list_attribute_entries(documents: tuple[Mapping[str, Any], ...]) -> list[str]:
-    """As `product_words` in tables.py writes them."""
+    """As `product_words` in tables/product_words.py writes them."""
     entries = {
         f"@{name}={_to_entry_value(value[0] if isinstance(value, list) else value)}"[:100]
         for document in documents

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 MAX_ALTERNATIVES = 64
 INDEXED_BEGINNING = 3
-"""Words have the entries of their beginnings of so many letters (`product_words` in tables.py)."""
+"""Words have the entries of their beginnings of so many letters (`product_words` in tables/product_words.py)."""
 _TOKEN = re.compile(r"'((?:[^'\\]|''|\\\\)*)'(:\*?[A-D]*)?|([&|!()])|<(?:-|\d+)>|\s+")
 _PLAIN = re.compile(r"\s*[^\W_]+(?:\s+[^\W_]+)*\s*")
 _BEHIND_ALL = "\U0010ffff"
