@@ -70,7 +70,7 @@ def main(
     orders: Annotated[int, typer.Option(min=100, help="Orders to place in all.")] = 200_000,
     products: Annotated[int, typer.Option(min=1000, help="Products at the end.")] = 300_000,
     clients: Annotated[int, typer.Option(min=1, help="Clients that place orders.")] = 8,
-    read_seconds: Annotated[float, typer.Option(min=0.2, help="Length of the reading of each list.")] = 2,
+    read_seconds: Annotated[float, typer.Option(min=0.2, help="Length of the reading of each list.")] = 0.5,
     results: Annotated[Path, typer.Option(help="Folder for the result files.")] = RESULTS,
 ) -> None:
     """Measure growth. Exit status 1 when an order of the last tenth costs more than 1.05 of one of the first, a search
@@ -107,6 +107,7 @@ class _Growth:
                 seconds = max(1.0, (self._orders * step / STEPS - placed) / max(1.0, rate))
                 self._announce(step, f"{seconds:.0f} s of orders")
                 measured = await measure_round(api, target, emails, self._plan(seconds))
+                self._announce(step, "lists and searches")
                 rate, placed = measured["accepted_per_second"], placed + measured["accepted"]
                 self._result["steps"].append(
                     {
