@@ -20,7 +20,7 @@ from caravan.consumers import Consumer
 from caravan.database import CONNECTION_LOST, UnitOfWork, current_message
 from caravan.errors import MessageRejected
 from caravan.fifo_cache import FifoCache
-from caravan.messages import Binding, Delivery, MalformedMessage, Queue, Source, decode_message
+from caravan.messages import Binding, Delivery, MalformedMessage, Source, decode_message
 from caravan.service import ServiceContext
 from caravan.telemetry import HandledMessages, log, metrics
 from caravan.telemetry.log_context import summarize_messages
@@ -31,9 +31,11 @@ _FAILED_ATTEMPTS_MAX = 1_000
 
 
 class Inbox:
-    """Runs the batches of one consumer."""
+    """Runs the batches of one consumer. `is_shared`: others in this process read the same messages, so that what is
+    decoded is kept for them.
+    """
 
-    def __init__(self, consumer: Consumer, context: ServiceContext[Any, Any]) -> None:
+    def __init__(self, consumer: Consumer, context: ServiceContext[Any, Any], *, is_shared: bool = False) -> None:
         self.consumer = consumer
         self.context = context
         self.name = consumer.subscription.name
@@ -45,7 +47,7 @@ class Inbox:
         """The span of the first attempt at each message that failed lately."""
         self._duplicates = metrics.INBOX_DUPLICATES.labels(service, channel)
         self._has_types = len(consumer.accepted_types) > 1
-        self._shared = not isinstance(consumer.subscription.source, Queue)
+        self._is_shared = is_shared
         self.last_handled: datetime | None = None
         """When the newest message was sent that is handled."""
 
@@ -62,7 +64,7 @@ class Inbox:
                 if not incoming.key:
                     raise MalformedMessage("no key: its order can't be kept")
                 delivery = decode_message(
-                    incoming.body, self.consumer.accepted_types, attempt=incoming.attempt, shared=self._shared
+                    incoming.body, self.consumer.accepted_types, attempt=incoming.attempt, shared=self._is_shared
                 )
                 if type(delivery.message) not in self.consumer.ignored_types:
                     deliveries.append((index, delivery))
@@ -121,13 +123,8 @@ class Inbox:
     async def _handle_in_transaction(self, deliveries: Sequence[Delivery[Any]]) -> None:
         with self._observe(deliveries):
             async with self.context.database.unit_of_work() as uow:
-                claimed_ids = await uow.claim_messages(self.name, deliveries, has_types=self._has_types)
+                new_deliveries = await uow.claim_messages(self.name, deliveries, has_types=self._has_types)
                 failpoint.hit("inbox.after_claim")
-                new_deliveries: list[Delivery[Any]] = []
-                for delivery in deliveries:
-                    if delivery.id in claimed_ids:
-                        claimed_ids.discard(delivery.id)
-                        new_deliveries.append(delivery)
                 if len(new_deliveries) < len(deliveries):
                     self._duplicates.inc(len(deliveries) - len(new_deliveries))
                 await self._call_handler(uow, new_deliveries)

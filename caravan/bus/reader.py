@@ -7,7 +7,7 @@ per key survives a restart.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 from caravan import fault_flags
@@ -65,8 +65,8 @@ class Reader(ABC):
             self._wait = None
 
     @abstractmethod
-    async def acknowledge_message(self, incoming: IncomingMessage) -> None:
-        """It is done: acknowledge it."""
+    async def acknowledge_messages(self, done: Sequence[IncomingMessage]) -> None:
+        """They are done: acknowledge them."""
 
     @abstractmethod
     async def dead_letter(self, incoming: IncomingMessage, reason: str) -> None:
@@ -113,13 +113,18 @@ class Reader(ABC):
                 self.check_ownership()
 
     async def _apply_results(self, batch: list[IncomingMessage], results: list[HandlingResult]) -> None:
+        done = [incoming for incoming, outcome in zip(batch, results, strict=True) if outcome.result is Result.DONE]
+        if done:
+            await self.acknowledge_messages(done)
+        if len(done) == len(batch):
+            return
         retry = self.subscription.retry
         requeued_by_key: dict[str, list[IncomingMessage]] = {}
         due_at_by_key: dict[str, float] = {}
         for incoming, outcome in zip(batch, results, strict=True):
             if outcome.result is Result.DONE:
-                await self.acknowledge_message(incoming)
-            elif outcome.result is Result.BLOCKED:
+                continue
+            if outcome.result is Result.BLOCKED:
                 requeued_by_key.setdefault(incoming.key, []).append(incoming)
             elif outcome.result is Result.DEAD or incoming.attempt >= retry.max_attempts:
                 record_dead_letter(self.subscription, incoming.key, incoming.attempt, outcome.reason)

@@ -1,5 +1,6 @@
 """A transaction that begins with the first statement that needs one; `UnitOfWork` adds what is written at its end."""
 
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -21,18 +22,37 @@ class Transaction:
 
     async def _acquire_connection(self) -> asyncpg.Connection:
         if self._connection is None:
-            connection = await self._pool.acquire()
-            self._statement_counter.inc()
-            try:
-                if fault_flags.active:
-                    await fault_flags.slow_down(fault_flags.DATABASE_SLOW, self._pool.name)
-                await connection.execute("BEGIN")
-            except BaseException as error:
-                self._pool.release(connection, error)
-                raise
-            self._connection = connection
+            await self._begin("BEGIN")
         self._statement_counter.inc()
+        assert self._connection is not None
         return self._connection
+
+    async def _begin(self, text: str) -> str:
+        """Begin with this text, which has no parameters. Postgres' answer to it."""
+        connection = await self._pool.acquire()
+        self._statement_counter.inc()
+        try:
+            if fault_flags.active:
+                await fault_flags.slow_down(fault_flags.DATABASE_SLOW, self._pool.name)
+            status: str = await connection.execute(text)
+        except BaseException as error:
+            if isinstance(error, asyncpg.PostgresError):  # it may have begun before it failed
+                with suppress(*CONNECTION_LOST):
+                    await connection.execute("ROLLBACK")
+            self._pool.release(connection, error)
+            raise
+        self._connection = connection
+        return status
+
+    async def begin_with(self, statement: str) -> int:
+        """Begin, and run a statement without parameters, in one round trip; the number of rows it touched. The caller
+        writes its values into it, none of which may be foreign.
+        """
+        return parse_row_count(await self._begin(f"BEGIN; {statement}"))
+
+    @property
+    def has_begun(self) -> bool:
+        return self._connection is not None
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         rows: list[asyncpg.Record] = await (await self._acquire_connection()).fetch(query, *arguments)
@@ -48,6 +68,10 @@ class Transaction:
     async def execute(self, query: str, *arguments: Any) -> int:
         """Run a statement; the number of rows it touched."""
         return parse_row_count(await (await self._acquire_connection()).execute(query, *arguments))
+
+    async def roll_back(self) -> None:
+        """As if nothing had run yet."""
+        await self._end_transaction(commit=False)
 
     async def _end_transaction(self, *, commit: bool) -> None:
         connection, self._connection = self._connection, None

@@ -19,7 +19,7 @@ from prometheus_client import Counter
 
 from caravan import telemetry
 from caravan.clock import Clock, utc_now
-from caravan.database.claims import count_refused, insert_claims
+from caravan.database.claims import insert_claims
 from caravan.database.connections import ACQUIRE_SECONDS, ConnectionPool, open_connection
 from caravan.database.pending_writes import EventRow, GroupCommit, PendingWrites, StoredResponse
 from caravan.database.retention import purge_expired
@@ -172,15 +172,13 @@ class UnitOfWork(Transaction):
 
     async def claim_messages(
         self, consumer: str, deliveries: Sequence[Delivery[Any]], *, has_types: bool = False
-    ) -> set[UUID]:
-        """The messages that this consumer has not handled yet; claiming and the effect commit together. `has_types`:
-        the consumer reads several types, so that its name does not say which one a message is.
+    ) -> list[Delivery[Any]]:
+        """Those that this consumer has not handled yet, in their order, and of a message that is there twice the first;
+        claiming and the effect commit together. `has_types`: the consumer reads several types, so that its name does
+        not say which one a message is.
         """
         self._has_claimed = True
-        claimed_ids = await insert_claims(self, consumer, deliveries, has_types=has_types)
-        if len(claimed_ids) < len(deliveries):
-            await count_refused(self, consumer, deliveries, claimed_ids)
-        return claimed_ids
+        return await insert_claims(self, consumer, deliveries, has_types=has_types)
 
     def emit(
         self,

@@ -4,7 +4,8 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from caravan.dead_letters import DeadLetterService, DeadLetterSource, Subscripti
 from caravan.dead_letters.operations import build_operations
 from caravan.derivation import derive_secret
 from caravan.discovery import Discovery
+from caravan.inbox import Inbox
 from caravan.jobs import Enqueuer, JobStore
 from caravan.jobs.dead_letters import JobDeadLetters
 from caravan.live import ChangeNotifications
@@ -192,3 +194,13 @@ def _bind_operation(
         return use_case(context, request)
 
     return call_local
+
+
+def build_inboxes(services: Sequence[Service], contexts: Mapping[str, ServiceContext[Any, Any]]) -> list[Inbox]:
+    """One for each consumer of these services."""
+    readers = Counter(subscription.channel for subscription in list_subscriptions(services))
+    return [
+        Inbox(consumer, contexts[service.name], is_shared=readers[consumer.subscription.channel] > 1)
+        for service in services
+        for consumer in list_consumers(service)
+    ]

@@ -29,7 +29,6 @@ from caravan.discovery import HEARTBEAT_SECONDS, Discovery
 from caravan.health import Health
 from caravan.http import App, create_app
 from caravan.http_client import HttpClient
-from caravan.inbox import Inbox
 from caravan.jobs import UNAVAILABLE_ERRORS, JobStore, Workers
 from caravan.leadership import Leadership
 from caravan.live import ChangeNotifications
@@ -37,9 +36,9 @@ from caravan.outbox import OutboxRelay
 from caravan.redis_pools import create_pool
 from caravan.runtime.app import ProcessApp
 from caravan.runtime.backend_gauges import BackendGauges
-from caravan.runtime.backends import BUS, Backends, choose_bus, choose_discovery, declare_channels, list_consumers
+from caravan.runtime.backends import BUS, Backends, choose_bus, choose_discovery, declare_channels
 from caravan.runtime.collector import export_to_collector
-from caravan.runtime.contexts import ContextFactory
+from caravan.runtime.contexts import ContextFactory, build_inboxes
 from caravan.runtime.fault_switch import follow_switch
 from caravan.runtime.periodic import purge_periodically, run_periodically
 from caravan.runtime.sampling import Sampler, observe_loop_lag
@@ -194,7 +193,6 @@ class Process:
                 telemetry.service_name.reset(token)
 
     async def _start_tasks(self, factory: ContextFactory) -> None:
-        inboxes: list[Inbox] = []
         for service in self.services:
             context = self.contexts[service.name]
             if any(declared.has_kernel_tables for declared in service.databases):
@@ -206,10 +204,6 @@ class Process:
                 self._relay_tasks.append(self._spawn_task(f"relay {service.name}", relay.run))
             if context.refused:
                 self._other_tasks.append(self._spawn_task(f"refusals {service.name}", context.refused.run))
-            for consumer in list_consumers(service):
-                inboxes.append(inbox := Inbox(consumer, context))
-                consume = partial(self.bus.consume, consumer.subscription, inbox.process_batch)
-                self._consumer_tasks.append(self._spawn_task(f"consume {consumer.subscription.name}", consume))
             for periodic_task in service.periodic_tasks:
                 wake = self._wake_events[f"{service.name}.{periodic_task.name}"] = asyncio.Event()
                 self._other_tasks.append(
@@ -218,6 +212,10 @@ class Process:
                         partial(run_periodically, periodic_task, context, wake),
                     )
                 )
+        inboxes = build_inboxes(self.services, self.contexts)
+        for inbox in inboxes:
+            consume = partial(self.bus.consume, inbox.consumer.subscription, inbox.process_batch)
+            self._consumer_tasks.append(self._spawn_task(f"consume {inbox.name}", consume))
         declared = [
             (job_type, self.contexts[service.name])
             for service in self.services

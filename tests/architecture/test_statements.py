@@ -29,6 +29,7 @@ _TOUCHES_TABLE = re.compile(r"\b(FROM|INTO|UPDATE)\b")
 
 PUT_TOGETHER = {
     "caravan.bus.embedded.reader:load_waiting_keys",
+    "caravan.database.claims:_write_statement",
     "caravan.database.pending_writes:build_statement",
     "caravan.database.query:__init__",
     "caravan.database.sessions:_is_lent",

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource
 
-from caravan.bus import Bus, PublishError, Subscription
+from caravan.bus import Bus, HandlingResult, IncomingMessage, PublishError, Subscription
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.kafka.reader import _SETTINGS, GroupReader
 from caravan.bus.kafka_servers import KafkaServers
@@ -129,6 +129,28 @@ class TestKafkaBus(BusContract):
             await bus.declare_channels([late], [early])
             await bus.publish([make_outgoing(late, 0, "k")])
             await wait_until(lambda: has_at_least(recorder, 1), seconds=WAIT_SECONDS)
+
+    async def test_what_came_while_a_batch_took_its_time_is_next(
+        self, bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While messages of a partition wait to be handled, the client would ask for the others, and get no answer
+        before something comes on one of them; meanwhile it would not ask for more of the first.
+        """
+        monkeypatch.setitem(_SETTINGS, "fetch_max_wait_ms", 20_000)
+        there, seen, times = make_topic(), Recorder(), list[float]()
+        reader = replace(await self.declare_reader(bus, there), batch=1)
+
+        async def take_time(batch: list[IncomingMessage]) -> list[HandlingResult]:
+            times.append(asyncio.get_running_loop().time())
+            if len(times) == 1:
+                await bus.publish([make_outgoing(there, 2, "k")])
+                await asyncio.sleep(0.5)  # its work
+            return await seen.process_batch(batch)
+
+        await bus.publish([make_outgoing(there, number, "k") for number in range(2)])
+        async with run_consumers(bus, (reader, take_time)):
+            await wait_until(lambda: has_at_least(seen, 3), seconds=WAIT_SECONDS)
+        assert times[2] - times[1] < 5
 
     async def test_a_reader_at_rest_commits_what_it_finished_and_stops_at_once(
         self, bus: KafkaBus, monkeypatch: pytest.MonkeyPatch

@@ -77,8 +77,8 @@ async def test_without_an_inbox_a_repeated_message_would_be_noticed(
 ) -> None:
     """These tests can fail: when every message counts as new, the books change."""
 
-    async def everything_is_new(uow: UnitOfWork, consumer: str, deliveries: Any, **_: Any) -> set[Any]:
-        return {delivery.id for delivery in deliveries}
+    async def everything_is_new(uow: UnitOfWork, consumer: str, deliveries: Any, **_: Any) -> list[Any]:
+        return list(deliveries)
 
     async with run_whole_shop(backends, data) as scenario:
         await scenario.run_scenario()

@@ -8,7 +8,7 @@ The reader drives a subscriber of FastStream's (`subscriber.py`), which has the 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -53,7 +53,8 @@ _SETTINGS: dict[str, Any] = {
     "metadata_max_age_ms": 20_000,
     # A record over these limits still arrives, alone: the broker gives at least one.
     "fetch_max_bytes": 16_777_216,
-    "max_partition_fetch_bytes": 2_097_152,
+    # Nothing else is asked of a broker until what it gave is handled, so that no partition has much of it.
+    "max_partition_fetch_bytes": 524_288,
 }
 
 DeadLetterWriter = Callable[[Subscription, IncomingMessage, str], Awaitable[None]]
@@ -61,10 +62,6 @@ DeadLetterWriter = Callable[[Subscription, IncomingMessage, str], Awaitable[None
 
 def build_incoming(record: ConsumerRecord) -> IncomingMessage:
     return IncomingMessage((record.key or b"").decode(errors="replace"), record.value or b"", 1, record)
-
-
-def _get_partition(record: ConsumerRecord) -> TopicPartition:
-    return TopicPartition(record.topic, record.partition)
 
 
 class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
@@ -108,13 +105,10 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
             self.check_ownership()
             assignment_count = self._assignment_count
             async with self._batch_lock:
+                batch = self.retry_buffer.pop_due(loop.time(), self.subscription.batch)
                 # What was fetched before a rebalance is fetched again after it, by whoever owns it then.
-                records = (
-                    [record for of_one in fetched.values() for record in of_one]
-                    if assignment_count == self._assignment_count
-                    else []
-                )
-                batch = self.retry_buffer.pop_due(loop.time(), self.subscription.batch) + self._accept_records(records)
+                if assignment_count == self._assignment_count:
+                    batch += self._accept_records(fetched)
                 if batch:
                     self._uncommitted = True
                     await self.handle_batch(batch)
@@ -131,28 +125,32 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._subscriber.stop()
 
-    def _accept_records(self, records: Iterable[ConsumerRecord]) -> list[IncomingMessage]:
+    def _accept_records(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> list[IncomingMessage]:
         messages = []
-        for record in records:
-            tp = _get_partition(record)
-            if tp not in self._assigned_partitions:
+        for tp, records in fetched.items():
+            if tp not in self._assigned_partitions or not records:
                 continue
-            self._unfinished_offsets.setdefault(tp, set()).add(record.offset)
-            self._next_offsets[tp] = record.offset + 1
-            incoming = build_incoming(record)
-            if not self.retry_buffer.enqueue_behind(incoming):
-                messages.append(incoming)
+            self._unfinished_offsets.setdefault(tp, set()).update([record.offset for record in records])
+            self._next_offsets[tp] = records[-1].offset + 1
+            for record in records:
+                incoming = build_incoming(record)
+                if not self.retry_buffer.enqueue_behind(incoming):
+                    messages.append(incoming)
         return messages
 
-    async def acknowledge_message(self, incoming: IncomingMessage) -> None:
-        self._unfinished_offsets.get(_get_partition(incoming.handle), set()).discard(incoming.handle.offset)
+    async def acknowledge_messages(self, done: Sequence[IncomingMessage]) -> None:
+        for incoming in done:
+            record = incoming.handle
+            # Equal to a TopicPartition, and made in a third of the time.
+            if (offsets := self._unfinished_offsets.get((record.topic, record.partition))) is not None:
+                offsets.discard(record.offset)
 
     async def record_attempt(self, incoming: IncomingMessage, delay: float) -> None:
         """A log can't note it: the next owner of the partition begins again with attempt 1."""
 
     async def dead_letter(self, incoming: IncomingMessage, reason: str) -> None:
         await self._write_dead_letter(self.subscription, incoming, reason)
-        await self.acknowledge_message(incoming)
+        await self.acknowledge_messages([incoming])
 
     def check_ownership(self) -> None:
         if self._is_lost:

@@ -42,6 +42,13 @@ async def _parse_batch(batch: list[IncomingMessage]) -> KafkaMessage:
     )
 
 
+_FETCH_AGAIN_SECONDS = 600.0
+"""So long a broker is asked for nothing while messages that it gave wait to be handled: until the group goes on without
+this reader. By itself the client asks again after a tenth of a second, for the other partitions; when these have
+nothing, the broker keeps that question for as long as it may, and what it gets of the first one waits for the answer.
+"""
+
+
 class GroupSubscriber(BatchSubscriber):
     """A member of a consumer group without a loop of its own."""
 
@@ -56,6 +63,7 @@ class GroupSubscriber(BatchSubscriber):
             group_id=self.group_id, client_id=self.client_id, **self._connection_args
         )
         await finish_opening(consumer.start())
+        consumer._fetcher._prefetch_backoff = _FETCH_AGAIN_SECONDS
         consumer.subscribe(self.topic_names_for_subscribe, listener=self._listener)
         self._post_start()
 

@@ -7,6 +7,8 @@ subscriber of FastStream's (`subscriber.py`), which consumes the queue and runs 
 """
 
 import asyncio
+from bisect import bisect_left
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -52,6 +54,8 @@ class QueueReader(Reader):
         self._clock = clock
         self.prefetch = RETRY_BUFFER_MAX + 2 * subscription.batch
         self._deliveries: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue(self.prefetch)
+        self._unfinished_tags: set[int] = set()
+        """Of the deliveries that were taken and not acknowledged; those that still wait have higher ones."""
         self._closed = False
         self.checks_without_consumer = 0
         """Looks in a row at which the broker knew no consumer of the queue."""
@@ -109,6 +113,7 @@ class QueueReader(Reader):
                 break
             if received is None:
                 break
+            self._unfinished_tags.add(get_tag(received))
             incoming = build_incoming(received)
             if read_header(received, "x-copy-of", None) is not None:
                 await self._handle_retry_copy(incoming, batch)
@@ -127,7 +132,7 @@ class QueueReader(Reader):
         for index, incoming in enumerate(batch):  # a restart that took longer than the pause brings both at once
             if incoming.handle.message_id == original:
                 batch[index] = incoming._replace(attempt=max(incoming.attempt, copy.attempt))
-        await _acknowledge_delivery(copy.handle)
+        await self.acknowledge_messages([copy])
 
     async def record_attempt(self, incoming: IncomingMessage, delay: float) -> None:
         headers = {"x-attempt": incoming.attempt, "x-copy-of": incoming.handle.message_id or ""}
@@ -139,22 +144,30 @@ class QueueReader(Reader):
         except BROKER_ERRORS as error:  # it is seen by fewer people, and tried again all the same
             log.warning("no copy in the retry tier", queue=tier, error=repr(error))
 
-    async def acknowledge_message(self, incoming: IncomingMessage) -> None:
-        await _acknowledge_delivery(incoming.handle)
+    async def acknowledge_messages(self, done: Sequence[IncomingMessage]) -> None:
+        """What lies before all that is unfinished in one frame. Not waiting until it has left the socket's buffer; what
+        comes after it on the channel, such as its closing, comes later there too.
+
+        Raises TimeoutError when the connection is gone: nobody empties the client's buffer any more, and one that is
+        full lets its users wait for ever.
+        """
+        tags = sorted(get_tag(incoming.handle) for incoming in done)
+        self._unfinished_tags.difference_update(tags)
+        first_unfinished = min(self._unfinished_tags, default=tags[-1] + 1)
+        in_front = bisect_left(tags, first_unfinished)
+        channel = done[0].handle.channel
+        async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
+            if in_front:
+                await channel.basic_ack(tags[in_front - 1], multiple=True, wait=False)
+            for tag in tags[in_front:]:
+                await channel.basic_ack(tag, wait=False)
 
     async def dead_letter(self, incoming: IncomingMessage, reason: str) -> None:
         dead_letter_message = build_dead_letter(self.subscription.channel, incoming, reason, self._clock())
         await self._publisher(get_dead_letter_queue(self.subscription.name), dead_letter_message)
-        await _acknowledge_delivery(incoming.handle)
+        await self.acknowledge_messages([incoming])
 
 
-async def _acknowledge_delivery(received: AbstractIncomingMessage) -> None:
-    """Not waiting until it has left the socket's buffer; what comes after it on the channel, such as its closing, comes
-    later there too.
-
-    Raises TimeoutError when the connection is gone: nobody empties the client's buffer any more, and one that is full
-    lets its users wait for ever.
-    """
+def get_tag(received: AbstractIncomingMessage) -> int:
     assert received.delivery_tag is not None
-    async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
-        await received.channel.basic_ack(received.delivery_tag, wait=False)
+    return received.delivery_tag

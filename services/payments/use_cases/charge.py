@@ -81,10 +81,10 @@ async def capture_payments(context: PaymentsContext, deliveries: Sequence[Delive
         context, [*new_payments, *(payment for payment in existing_payments if payment.status == "capturing")]
     )
     async with context.database.unit_of_work() as uow:
-        claimed_ids = await uow.claim_messages(CAPTURE_PAYMENT.name, deliveries)
+        new_deliveries = await uow.claim_messages(CAPTURE_PAYMENT.name, deliveries)
         await record_results(context, uow, results)
         for payment in existing_payments:
-            repeats = [d for d in deliveries if d.message.order_id == payment.order_id and d.id in claimed_ids]
+            repeats = [d for d in new_deliveries if d.message.order_id == payment.order_id]
             if repeats:
                 publish_outcome(uow, payment, repeats[0])
 

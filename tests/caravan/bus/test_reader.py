@@ -4,7 +4,7 @@ while the infrastructure is unavailable.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -35,8 +35,8 @@ class FakeReader(Reader):
         self.attempts: list[tuple[IncomingMessage, float]] = []
         self.is_ours = True
 
-    async def acknowledge_message(self, incoming: IncomingMessage) -> None:
-        self.acknowledged.append(incoming)
+    async def acknowledge_messages(self, done: Sequence[IncomingMessage]) -> None:
+        self.acknowledged += done
 
     async def dead_letter(self, incoming: IncomingMessage, reason: str) -> None:
         self.dead.append((incoming, reason))

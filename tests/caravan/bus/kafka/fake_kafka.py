@@ -135,6 +135,7 @@ class FakeConsumer:
         self.paused_partitions: set[TopicPartition] = set()
         self.commits: list[dict[TopicPartition, int]] = []
         self.arrival = asyncio.Event()
+        self._fetcher = SimpleNamespace(_prefetch_backoff=0.1)
         kafka.consumers.append(self)
 
     async def start(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from types import SimpleNamespace
 from typing import Any
 
 from caravan.bus import Subscription
@@ -20,6 +21,7 @@ class FakeConsumer:
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
         self.calls: list[str] = []
+        self._fetcher = SimpleNamespace(_prefetch_backoff=0.1)
 
     async def start(self) -> None:
         await asyncio.sleep(0)

@@ -139,6 +139,8 @@ class FakeChannel:
         self.last_tag = 0
         self.unacknowledged: dict[int, tuple[FakeQueue, Delivery]] = {}
         self.acknowledged: list[bytes] = []
+        self.acknowledgements: list[tuple[int, bool]] = []
+        """Each as it was sent: the tag, and whether it is meant for those before it, too."""
         rabbitmq.channels.append(self)
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -204,11 +206,13 @@ class FakeChannel:
             self.rabbitmq.queues[target].ready[-1].headers = dict(properties.headers or {})
         await self.rabbitmq.deliver_ready()
 
-    async def basic_ack(self, delivery_tag: int, *, wait: bool = True) -> None:
+    async def basic_ack(self, delivery_tag: int, *, multiple: bool = False, wait: bool = True) -> None:
         await self.rabbitmq.answer("ack")
         if self.is_closed:
             raise ChannelInvalidStateError("closed")
-        self.acknowledged.append(self.unacknowledged.pop(delivery_tag)[1].body)
+        self.acknowledgements.append((delivery_tag, multiple))
+        tags = [tag for tag in sorted(self.unacknowledged) if tag <= delivery_tag] if multiple else [delivery_tag]
+        self.acknowledged += [self.unacknowledged.pop(tag)[1].body for tag in tags]
         await self.rabbitmq.deliver_ready()
 
 

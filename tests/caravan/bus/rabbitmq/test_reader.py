@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import pytest
 from aio_pika.exceptions import AMQPConnectionError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from caravan.bus import DONE, HandlingResult, IncomingMessage, Result, Subscription
 from caravan.bus.rabbitmq import reader as reader_module
@@ -119,6 +122,38 @@ async def test_what_is_done_is_acknowledged_and_no_more_is_taken_than_can_be_hel
         await wait_for(lambda: consumer.channel.acknowledged == [b"0", b"1"])
         assert consumer.channel.prefetch == RETRY_BUFFER_MAX + 20
     assert handler.handled == [(b"0", 1), (b"1", 1)]
+
+
+async def test_a_batch_is_acknowledged_at_once_up_to_what_is_unfinished(rabbitmq: FakeRabbitmq) -> None:
+    for number in range(5):
+        await send_message(rabbitmq, f"key {number}", b"%d" % number)
+    handler = Handler({b"2": [RETRY]})
+    async with run_consumer(rabbitmq, handler, delays=(30.0,)) as consumer:
+        await wait_for(lambda: len(consumer.channel.acknowledged) == 4)
+        assert consumer.channel.acknowledgements == [(2, True), (4, False), (5, False)]
+        await send_message(rabbitmq, "key 5", b"5")
+        await wait_for(lambda: len(consumer.channel.acknowledged) == 5)
+        assert consumer.channel.acknowledgements[3:] == [(6, False)]
+        assert [delivery.body for _, delivery in consumer.channel.unacknowledged.values()] == [b"2"]
+
+
+@given(st.lists(st.sampled_from([DONE, DEAD, RETRY]), max_size=25), st.lists(st.integers(1, 6), max_size=8))
+async def test_nothing_unfinished_is_ever_acknowledged(outcomes: list[HandlingResult], sizes: list[int]) -> None:
+    """Whatever comes of the messages, and however many come at once."""
+    rabbitmq = FakeRabbitmq()
+    rabbitmq.add_queue(QUEUE, f"{QUEUE}.dlq", f"{QUEUE}.retry.1", f"{QUEUE}.retry.2")
+    handler = Handler({b"%d" % number: [outcome] for number, outcome in enumerate(outcomes)})
+    finished = {b"%d" % number for number, outcome in enumerate(outcomes) if outcome is not RETRY}
+    with pytest.MonkeyPatch.context() as patch:
+        rabbitmq.install(patch)
+        async with run_consumer(rabbitmq, handler, delays=(30.0, 30.0)) as consumer:
+            numbers = iter(range(len(outcomes)))
+            for size in [*sizes, len(outcomes)]:
+                for number in islice(numbers, size):
+                    rabbitmq.put_message(QUEUE, b"%d" % number, str(number), key=str(number))
+                await rabbitmq.deliver_ready()
+            await wait_for(lambda: len(consumer.channel.acknowledged) == len(finished))
+            assert set(consumer.channel.acknowledged) == finished
 
 
 async def test_one_that_failed_stays_unacknowledged_and_shows_in_the_tier_of_its_attempt(
