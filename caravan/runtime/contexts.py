@@ -68,6 +68,8 @@ class ContextFactory:
     changes: ChangeNotifications
     cache: SharedCache
     http: httpx2.AsyncClient
+    """For third parties."""
+    service_http: httpx2.AsyncClient
     local_operations: dict[Operation[Any, Any], LocalOperation]
     wake_events: dict[str, asyncio.Event]
     status: StatusReporter
@@ -76,7 +78,12 @@ class ContextFactory:
 
     def build_context(self, service: Service, databases: dict[str, Database]) -> ServiceContext[Any, Any]:
         call = OperationClient(
-            service.name, self.local_operations, self.discovery, self.http, self._issue_credentials, self.address
+            service.name,
+            self.local_operations,
+            self.discovery,
+            self.service_http,
+            self._issue_credentials,
+            self.address,
         )
         context: ServiceContext[Any, Any] = ServiceContext(
             service=service.name,

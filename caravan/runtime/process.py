@@ -29,6 +29,7 @@ from caravan.discovery import HEARTBEAT_SECONDS, Discovery
 from caravan.health import Health
 from caravan.http import App, create_app
 from caravan.http_client import HttpClient
+from caravan.http_connections import KeptConnections
 from caravan.jobs import UNAVAILABLE_ERRORS, JobStore, Workers
 from caravan.leadership import Leadership
 from caravan.live import ChangeNotifications
@@ -149,6 +150,8 @@ class Process:
         http = await self._stack.enter_async_context(
             HttpClient(timeout=30, limits=httpx2.Limits(max_connections=200, max_keepalive_connections=50))
         )
+        service_http = HttpClient(timeout=30, trust_env=False, transport=KeptConnections(200))
+        await self._stack.enter_async_context(service_http)
         changes = ChangeNotifications(redis, subscriber)
         cache = SharedCache(redis, changes, is_enabled=self.kernel_settings.cache)
         self._stack.push_async_callback(cache.close)
@@ -167,6 +170,7 @@ class Process:
             changes=changes,
             cache=cache,
             http=http,
+            service_http=service_http,
             local_operations=self._local_operations,
             wake_events=self._wake_events,
             status=StatusReporter(self.health.check_readiness, self.health.warnings, self.clock),

@@ -18,6 +18,7 @@ from caravan.discovery import Breaker, Endpoint, Policy, RetryBudget
 from caravan.errors import BadRequest, CapacityExceeded, Problem, ServiceUnavailable
 from caravan.http import FORWARDER_HEADER, SECONDS_HEADER, Receive, Scope, Send, derive_forwarder_key
 from caravan.http_client import HttpClient
+from caravan.http_connections import KeptConnections
 from caravan.service import ServiceContext
 from caravan.telemetry import log, metrics
 from services.gateway.routing.client_connection import answer_client_closed, wait_for_disconnect
@@ -53,12 +54,9 @@ class Upstreams:
             max_connections = (
                 self._context.settings.max_streams if stream else self._context.settings.max_connections_per_service
             )
-            # Idle connections are closed before the server's five seconds are over: no request is sent into one that is
-            # just being closed.
-            limits = httpx2.Limits(
-                max_connections=max_connections, max_keepalive_connections=max_connections, keepalive_expiry=3.0
+            client = self._clients[service, stream] = HttpClient(
+                transport=KeptConnections(max_connections, self._tls), trust_env=False
             )
-            client = self._clients[service, stream] = HttpClient(verify=self._tls, limits=limits, trust_env=False)
         return client
 
     async def forward_request(
