@@ -1,6 +1,5 @@
 """A transaction that begins with the first statement that needs one; `UnitOfWork` adds what is written at its end."""
 
-from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -35,10 +34,11 @@ class Transaction:
             if fault_flags.active:
                 await fault_flags.slow_down(fault_flags.DATABASE_SLOW, self._pool.name)
             status: str = await connection.execute(text)
+        except asyncpg.PostgresError:  # it may have begun before it failed
+            self._connection = connection
+            await self._end_transaction(commit=False)
+            raise
         except BaseException as error:
-            if isinstance(error, asyncpg.PostgresError):  # it may have begun before it failed
-                with suppress(*CONNECTION_LOST):
-                    await connection.execute("ROLLBACK")
             self._pool.release(connection, error)
             raise
         self._connection = connection

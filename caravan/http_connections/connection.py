@@ -9,6 +9,7 @@ import httptools
 import httpx2
 
 MAX_HEADER_BYTES = 65_536
+"""So much may come before an answer's headers are complete."""
 _BUFFERED_BYTES = 65_536
 """So much of a body is read ahead of whoever takes it."""
 
@@ -92,16 +93,21 @@ class Connection(asyncio.Protocol):
         self._answer: Answer | None = None
         self._is_head = False
         self._has_length = False
-        self._header_bytes = 0
+        self._bytes_before_headers = 0
         self._is_paused = False
         self._writable: asyncio.Future[None] | None = None
 
+    @property
+    def is_usable(self) -> bool:
+        """The peer has not closed it, as far as is known."""
+        return self._transport is not None and not self._transport.is_closing()
+
     def begin(self, answer: Answer, *, is_head: bool) -> None:
-        self._answer, self._is_head, self._has_length, self._header_bytes = answer, is_head, False, 0
+        self._answer, self._is_head, self._has_length, self._bytes_before_headers = answer, is_head, False, 0
 
     async def write(self, data: bytes, seconds: float | None) -> None:
-        if self._transport is None or self._transport.is_closing():
-            raise httpx2.WriteError("the connection was closed")
+        """On a usable connection. Raises WriteError when it is lost meanwhile, which the answer knows, too."""
+        assert self._transport is not None
         self._transport.write(data)
         if self._writable is not None:
             try:
@@ -111,13 +117,17 @@ class Connection(asyncio.Protocol):
                 raise httpx2.WriteTimeout(f"the peer took nothing for {seconds} s") from error
 
     def abort(self) -> None:
-        self._answer = None
+        """Whoever waits for an answer is told."""
+        answer, self._answer = self._answer, None
+        if answer is not None and not answer.is_complete:
+            answer.error = answer.error or httpx2.ReadError("the connection was closed by its client")
+            answer.notify()
         if self._transport is not None:
             self._transport.abort()
         self._owner.forget(self)
 
     def resume(self) -> None:
-        if self._is_paused and self._transport is not None:
+        if self._is_paused and self._transport is not None and not self._transport.is_closing():
             self._is_paused = False
             self._transport.resume_reading()
 
@@ -142,15 +152,18 @@ class Connection(asyncio.Protocol):
         self._owner.forget(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._answer is None:  # nothing was asked
+        answer = self._answer
+        if answer is None:  # nothing was asked
             self.abort()
             return
         try:
             self._parser.feed_data(data)
+            if not answer.has_headers:  # the parser keeps what has come of a header
+                self._bytes_before_headers += len(data)
+                if self._bytes_before_headers > MAX_HEADER_BYTES:
+                    raise httptools.HttpParserError(f"over {MAX_HEADER_BYTES} bytes of headers")
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if self._answer is not None:
-                self._answer.error = httpx2.RemoteProtocolError(f"no HTTP/1.1: {error}")
-                self._answer.notify()
+            answer.error = httpx2.RemoteProtocolError(f"no HTTP/1.1: {error}")
             self.abort()
 
     def pause_writing(self) -> None:
@@ -174,9 +187,6 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._answer is None:
             return
-        self._header_bytes += len(name) + len(value)
-        if self._header_bytes > MAX_HEADER_BYTES:
-            raise httptools.HttpParserError(f"over {MAX_HEADER_BYTES} bytes of headers")
         if name.lower() in (b"content-length", b"transfer-encoding"):
             self._has_length = True
         self._answer.headers.append((name, value))
@@ -196,7 +206,8 @@ class Connection(asyncio.Protocol):
         answer.notify()
 
     def on_body(self, chunk: bytes) -> None:
-        if self._answer is not None and self._answer.add_chunk(chunk) and self._transport is not None:
+        is_enough = self._answer is not None and self._answer.add_chunk(chunk)
+        if is_enough and not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()
 
@@ -208,8 +219,7 @@ class Connection(asyncio.Protocol):
         answer.is_complete = True
         answer.notify()
         self.resume()
-        is_usable = self._transport is not None and not self._transport.is_closing() and self._writable is None
-        if is_usable and self._parser.should_keep_alive():
+        if self.is_usable and self._writable is None and self._parser.should_keep_alive():
             self.idle_since = asyncio.get_running_loop().time()
             self._owner.keep(self)
         else:

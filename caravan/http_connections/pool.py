@@ -54,16 +54,18 @@ class KeptConnections(httpx2.AsyncBaseTransport):
 
     async def _acquire(self, url: httpx2.URL, timeouts: dict[str, float | None]) -> Connection:
         origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
-        now = asyncio.get_running_loop().time()
-        idle = self._idle.get(origin, ())
+        since = asyncio.get_running_loop().time() - IDLE_SECONDS
+        idle = self._idle.get(origin, [])
         while idle:
             connection = idle.pop()
-            if connection.idle_since > now - IDLE_SECONDS:
+            if connection.is_usable and connection.idle_since > since:
                 return connection
             connection.abort()
+        self._close_expired(since)
         kept = await self._wait_turn(origin, timeouts.get("pool"))
         if kept is not None:
-            return kept
+            # It may have been lost since it was given.
+            return kept if kept.is_usable else await self._acquire(url, timeouts)
         try:
             connection = await self._connect(origin, timeouts.get("connect"))
         except BaseException:
@@ -71,6 +73,14 @@ class KeptConnections(httpx2.AsyncBaseTransport):
             raise
         self._open.add(connection)
         return connection
+
+    def _close_expired(self, since: float) -> None:
+        """Also those to servers that are gone and will never be asked again."""
+        for origin, idle in list(self._idle.items()):
+            for connection in [each for each in idle if each.idle_since <= since]:
+                connection.abort()
+            if not idle:
+                del self._idle[origin]
 
     async def _connect(self, origin: Origin, seconds: float | None) -> Connection:
         scheme, host, port = origin
@@ -87,6 +97,8 @@ class KeptConnections(httpx2.AsyncBaseTransport):
             raise httpx2.ConnectTimeout(f"no connection within {seconds} s") from error
         except (OSError, ssl.SSLError, ValueError) as error:
             raise httpx2.ConnectError(str(error) or repr(error)) from error
+        if not connection.is_usable:
+            raise httpx2.ConnectError("the connection was reset as soon as it was made")
         return connection
 
     async def _wait_turn(self, origin: Origin, seconds: float | None) -> Connection | None:
@@ -127,7 +139,7 @@ class KeptConnections(httpx2.AsyncBaseTransport):
         waiting = self._find_waiter()
         if waiting is None:
             self._idle.setdefault(connection.origin, []).append(connection)
-        elif waiting[0] == connection.origin:
+        elif waiting[0] == connection.origin and connection.is_usable:
             waiting[1].set_result(connection)
         else:
             connection.abort()

@@ -6,6 +6,7 @@ import httpx2
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 _FORBIDDEN_IN_TARGET = re.compile(rb"[^\x21-\x7e]")
 
 
@@ -21,7 +22,7 @@ def write_request(request: httpx2.Request, body: bytes) -> bytes:
             raise httpx2.LocalProtocolError(f"{name!r} is no name of a header")
     if _FORBIDDEN_IN_VALUE.search(b"".join([value for _, value in headers])):
         raise httpx2.LocalProtocolError("the value of a header has control characters")
-    lines = [name + b": " + value for name, value in headers if name.lower() != b"transfer-encoding"]
-    if len(lines) < len(headers):
+    lines = [name + b": " + value for name, value in headers if name.lower() not in _LENGTHS]
+    if len(lines) < len(headers):  # whatever was said of it
         lines.append(b"Content-Length: %d" % len(body))
     return b"\r\n".join([request.method.encode() + b" " + target + b" HTTP/1.1", *lines, b"", body])

@@ -3,12 +3,14 @@
 import asyncio
 import ssl
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 
 from caravan.http_client import HttpClient
 from caravan.http_connections import KeptConnections, pool
+from caravan.http_connections.connection import Connection
 from tests.caravan.http_connections.scripted_server import Exchange, answer_with, run_server
 from tests.support.certificates import create_authority
 from tests.support.shop import wait_until
@@ -96,6 +98,64 @@ async def test_what_comes_unasked_ends_the_connection() -> None:
         for _ in range(3):
             assert (await client.get(server.url)).content == b"ok"
         assert server.connection_count == 3
+
+
+async def test_a_connection_that_is_reset_as_soon_as_it_is_made_was_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = KeptConnections(1)
+    connection_made = Connection.connection_made
+
+    def be_reset(connection: Connection, socket: Any) -> None:
+        connection_made(connection, socket)
+        connection.connection_lost(ConnectionResetError())
+
+    async with run_server(answer_with(ANSWER)) as server, HttpClient(transport=transport, timeout=TIMES) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "connection_made", be_reset)
+            with pytest.raises(httpx2.ConnectError, match="as soon as it was made"):
+                await client.get(server.url)
+        assert (await client.get(server.url)).content == b"ok", "its place is free again"
+
+
+async def test_one_that_is_lost_while_it_is_handed_over_is_not_used() -> None:
+    transport = KeptConnections(1)
+
+    async def answer_and_go(exchange: Exchange) -> None:
+        await exchange.send(ANSWER)
+        for connection in list(transport._open):
+            asyncio.get_running_loop().call_soon(connection.abort)
+
+    async with run_server(answer_and_go) as server, HttpClient(transport=transport, timeout=TIMES) as client:
+        for _ in range(20):
+            answers = await asyncio.gather(*(client.get(server.url) for _ in range(3)), return_exceptions=True)
+            assert not [each for each in answers if isinstance(each, httpx2.TimeoutException)]
+        server.answer = answer_with(ANSWER)
+        assert (await client.get(server.url)).content == b"ok"
+
+
+async def test_whoever_waits_is_told_when_all_connections_are_closed() -> None:
+    async def say_nothing(exchange: Exchange) -> None:
+        await asyncio.Event().wait()
+
+    transport = KeptConnections(1)
+    async with run_server(say_nothing) as server, HttpClient(transport=transport, timeout=TIMES) as client:
+        waiting = asyncio.create_task(client.get(server.url))
+        await wait_until(lambda: _has(server.requests, 1))
+        await transport.aclose()
+        with pytest.raises(httpx2.ReadError):
+            await waiting
+
+
+async def test_those_to_a_server_that_is_asked_no_more_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = KeptConnections(5)
+    async with (
+        run_server(answer_with(ANSWER)) as gone,
+        run_server(answer_with(ANSWER)) as there,
+        HttpClient(transport=transport) as client,
+    ):
+        await client.get(gone.url)
+        monkeypatch.setattr(pool, "IDLE_SECONDS", 0.0)
+        await client.get(there.url)
+        assert [connection.origin[2] for connection in transport._open] == [httpx2.URL(there.url).port]
 
 
 async def test_nobody_listens() -> None:

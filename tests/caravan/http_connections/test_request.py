@@ -23,6 +23,15 @@ def test_a_body_that_came_in_pieces_has_a_length() -> None:
     assert b"transfer-encoding" not in written
 
 
+@pytest.mark.parametrize("declared", [b"1", b"400", b"4, 4"])
+def test_a_body_has_one_length_which_is_its_own(declared: bytes) -> None:
+    headers = [(b"content-length", declared), (b"Content-Length", declared), (b"transfer-encoding", b"chunked")]
+    head = write_request(httpx2.Request("POST", URL, headers=headers, content=b"body"), b"body").lower()
+    assert head.count(b"content-length") == 1
+    assert b"\r\ncontent-length: 4\r\n" in head
+    assert b"transfer-encoding" not in head
+
+
 @pytest.mark.parametrize(
     ("headers", "rule"),
     [
